@@ -1,0 +1,4 @@
+//! `pc5`: ProSe security for Linux.
+#![forbid(unsafe_code)]
+
+fn main() {}

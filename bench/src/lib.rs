@@ -1,0 +1,2 @@
+//! Workloads and peers shared by the benches.
+#![forbid(unsafe_code)]

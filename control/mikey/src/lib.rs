@@ -1,0 +1,2 @@
+//! MIKEY, ECCSI and SAKKE.
+#![forbid(unsafe_code)]

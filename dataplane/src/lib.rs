@@ -1,0 +1,2 @@
+//! The PC5 protection engine.
+#![deny(unsafe_code)]
