@@ -1,2 +1,13 @@
-//! The PC5 protection engine.
+//! The PC5 protection engine: frames in, frames out, keys by command. It knows nothing of certificates or procedures.
+//!
+//! ```text
+//! Command -> keys ----------v
+//! rx -> parse -> lookup -> seal | open -> settle -> tx        one worker a core; Event -> control
+//! ```
 #![deny(unsafe_code)]
+
+pub mod cipher;
+pub mod ids;
+pub mod kdf;
+pub mod keys;
+pub mod suite;
