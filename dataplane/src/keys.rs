@@ -1,6 +1,8 @@
 //! What control tells the engine and what the engine tells back. Control never sees a batch, the engine never learns
 //! what a certificate or procedure is: they meet in [`Command`] and [`Event`].
 
+pub mod table;
+
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;

@@ -6,8 +6,12 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod batch;
 pub mod cipher;
 pub mod ids;
 pub mod kdf;
 pub mod keys;
+pub mod pdu;
 pub mod suite;
+pub mod verdict;
+pub mod window;

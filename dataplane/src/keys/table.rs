@@ -1,0 +1,489 @@
+//! The key table: commands in, immutable snapshots out.
+//!
+//! Control owns the one [`KeyTable`]; each worker looks at the newest [`Snapshot`] between two batches and brings its own
+//! contexts up to it. A snapshot shares what did not change with the one before, shard by shard, so that publishing and
+//! following cost what changed and not what is there.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::{Command, Floor, GroupKey, LinkKey, LinkPhase, PermittedSender, UnixSeconds};
+use crate::ids::{GroupId, KdSessId, Layer2Id, LinkRole, PgkId, PtkId};
+use crate::kdf::{KdSess, Pgk};
+use crate::suite::Suite;
+
+/// Own limits.
+pub mod limits {
+    /// Live PGKs of one holder and group.
+    pub const GROUP_KEYS: usize = 8;
+    /// Contexts of one link.
+    pub const LINK_CONTEXTS: usize = 4;
+    /// PTK identities in one grant.
+    pub const GRANT: u16 = 512;
+    /// Parts that a snapshot is shared by.
+    pub(super) const SHARDS: usize = 64;
+}
+
+/// A PGK in the table.
+#[derive(Clone)]
+pub struct GroupRoot {
+    /// Unique for each installation: a context of an earlier one is never taken for it.
+    pub serial: u64,
+    /// Holder.
+    pub local: Layer2Id,
+    /// Group.
+    pub group: GroupId,
+    /// PGK Identity.
+    pub pgk_id: PgkId,
+    /// The key.
+    pub pgk: Arc<Pgk>,
+    /// Suite.
+    pub suite: Suite,
+    /// Who may send.
+    pub senders: PermittedSender,
+    /// Senders wait for it.
+    pub not_before: UnixSeconds,
+    /// End of its use.
+    pub not_after: UnixSeconds,
+    /// No longer sent under.
+    pub retired: bool,
+    /// PTK identities to send with, in order of use.
+    pub grants: Vec<RangeInclusive<PtkId>>,
+    /// Told by the granter.
+    pub floors: Vec<Floor>,
+}
+
+impl GroupRoot {
+    /// Whether this UE may send one-to-many under it.
+    pub fn permits(&self, sender: Layer2Id) -> bool {
+        match self.senders {
+            PermittedSender::Any => true,
+            PermittedSender::Only(only) => only == sender,
+        }
+    }
+}
+
+/// A KD-sess in the table.
+#[derive(Clone)]
+pub struct LinkRoot {
+    /// Unique for each installation.
+    pub serial: u64,
+    /// Our side.
+    pub local: Layer2Id,
+    /// The other side.
+    pub peer: Layer2Id,
+    /// KD-sess ID.
+    pub id: KdSessId,
+    /// The key.
+    pub kd_sess: Arc<KdSess>,
+    /// Suite.
+    pub suite: Suite,
+    /// Role of `local`.
+    pub role: LinkRole,
+    /// What it may be used for now.
+    pub phase: LinkPhase,
+}
+
+/// Why a command was refused; the table is as it was.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum KeyError {
+    /// Two live PGKs with one index for the same sender.
+    #[error(
+        "group {group} has a live PGK {held:?} with the index of {new:?}; retire and void that one first"
+    )]
+    IndexInUse {
+        /// Group.
+        group: GroupId,
+        /// The one there.
+        held: PgkId,
+        /// The one refused.
+        new: PgkId,
+    },
+    /// The same PGK id with another key, suite or sender.
+    #[error("PGK {pgk_id:?} of group {group} is there with other content")]
+    OtherContent {
+        /// Group.
+        group: GroupId,
+        /// PGK id.
+        pgk_id: PgkId,
+    },
+    /// A link's KD-sess id is taken.
+    #[error("link {local}-{peer} has a live context {id} already")]
+    IdInUse {
+        /// Our side.
+        local: Layer2Id,
+        /// The other side.
+        peer: Layer2Id,
+        /// KD-sess id.
+        id: KdSessId,
+    },
+    /// A link needs integrity.
+    #[error("suite {0} has no integrity and is for one-to-many only")]
+    SuiteWithoutIntegrity(Suite),
+    /// A limit of the table.
+    #[error("{what} are at their limit of {limit}")]
+    Limit {
+        /// What is counted.
+        what: &'static str,
+        /// How many may be.
+        limit: usize,
+    },
+    /// A grant that is not above the ones before, or too long.
+    #[error("grant {first}..={last} is not above every earlier one, or longer than 512")]
+    Grant {
+        /// First identity.
+        first: u16,
+        /// Last identity.
+        last: u16,
+    },
+    /// Names a PGK or context that is not there.
+    #[error("no such key: {0}")]
+    Unknown(String),
+    /// Both sides of a link are the same UE.
+    #[error("a link of {0} with itself")]
+    Loop(Layer2Id),
+}
+
+struct Shards<T>([Arc<Vec<Arc<T>>>; limits::SHARDS]);
+
+impl<T> Clone for Shards<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Shards<T> {
+    fn new() -> Self {
+        Self(std::array::from_fn(|_| Arc::default()))
+    }
+
+    fn of(key: u32) -> usize {
+        // Layer-2 ids are often consecutive: their low bits spread best.
+        key as usize % limits::SHARDS
+    }
+
+    fn get(&self, key: u32) -> &[Arc<T>] {
+        &self.0[Self::of(key)]
+    }
+
+    fn get_mut(&mut self, key: u32) -> &mut Vec<Arc<T>> {
+        Arc::make_mut(&mut self.0[Self::of(key)])
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.0.iter().flat_map(|s| s.iter())
+    }
+
+    /// Shards that are not shared with `older`, as (before, after).
+    fn changed<'a>(&'a self, older: &'a Self) -> impl Iterator<Item = (&'a [Arc<T>], &'a [Arc<T>])> {
+        older.0.iter().zip(&self.0).filter(|(a, b)| !Arc::ptr_eq(a, b)).map(|(a, b)| (&a[..], &b[..]))
+    }
+}
+
+/// All keys as they stand at one moment.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Rises with every publication.
+    pub generation: u64,
+    groups: Shards<GroupRoot>,
+    links: Shards<LinkRoot>,
+}
+
+/// A difference between two snapshots, for one root.
+pub(crate) enum Change<'a, T> {
+    Added(&'a Arc<T>),
+    Updated(&'a Arc<T>),
+    Removed(&'a Arc<T>),
+}
+
+fn differences<'a, T>(
+    shards: impl Iterator<Item = (&'a [Arc<T>], &'a [Arc<T>])>,
+    serial: impl Fn(&T) -> u64,
+) -> Vec<Change<'a, T>> {
+    let mut changes = Vec::new();
+    for (before, after) in shards {
+        let kept: HashSet<u64> = after.iter().map(|r| serial(r)).collect();
+        changes.extend(before.iter().filter(|r| !kept.contains(&serial(r))).map(Change::Removed));
+        let old: std::collections::HashMap<u64, &Arc<T>> = before.iter().map(|r| (serial(r), r)).collect();
+        for root in after {
+            match old.get(&serial(root)) {
+                None => changes.push(Change::Added(root)),
+                Some(same) if Arc::ptr_eq(same, root) => {}
+                Some(_) => changes.push(Change::Updated(root)),
+            }
+        }
+    }
+    changes
+}
+
+impl Snapshot {
+    fn empty() -> Self {
+        Self { generation: 0, groups: Shards::new(), links: Shards::new() }
+    }
+
+    /// Every PGK.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupRoot> {
+        self.groups.iter().map(|r| &**r)
+    }
+
+    /// Every link context.
+    pub fn links(&self) -> impl Iterator<Item = &LinkRoot> {
+        self.links.iter().map(|r| &**r)
+    }
+
+    pub(crate) fn group_changes<'a>(&'a self, older: &'a Self) -> Vec<Change<'a, GroupRoot>> {
+        differences(self.groups.changed(&older.groups), |r| r.serial)
+    }
+
+    pub(crate) fn link_changes<'a>(&'a self, older: &'a Self) -> Vec<Change<'a, LinkRoot>> {
+        differences(self.links.changed(&older.links), |r| r.serial)
+    }
+}
+
+/// Where workers find the newest snapshot.
+#[derive(Clone)]
+pub struct SharedSnapshot(Arc<ArcSwap<Snapshot>>);
+
+impl SharedSnapshot {
+    /// The newest one.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Its generation, cheap enough for every batch.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.0.load().generation
+    }
+}
+
+/// The truth about keys: takes commands, publishes snapshots.
+pub struct KeyTable {
+    now: Snapshot,
+    shared: SharedSnapshot,
+    serial: u64,
+}
+
+impl Default for KeyTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl KeyTable {
+    /// No keys.
+    pub fn new() -> Self {
+        let shared = SharedSnapshot(Arc::new(ArcSwap::from_pointee(Snapshot::empty())));
+        Self { now: Snapshot::empty(), shared, serial: 0 }
+    }
+
+    /// Handle for workers.
+    pub fn shared(&self) -> SharedSnapshot {
+        self.shared.clone()
+    }
+
+    /// What was applied so far, published or not.
+    pub fn current(&self) -> &Snapshot {
+        &self.now
+    }
+
+    /// Lets workers see what was applied.
+    pub fn publish(&mut self) {
+        self.now.generation += 1;
+        self.shared.0.store(Arc::new(self.now.clone()));
+    }
+
+    /// Applies one command; workers see it at the next [`Self::publish`].
+    ///
+    /// # Errors
+    /// [`KeyError`]; nothing changed then.
+    pub fn apply(&mut self, command: Command) -> Result<(), KeyError> {
+        match command {
+            Command::InstallGroup(key) => self.install_group(key),
+            Command::Grant { local, group, pgk_id, range } => {
+                self.update_group(local, group, pgk_id, |root| grant(root, range))
+            }
+            Command::Floors { local, group, pgk_id, floors } => {
+                self.update_group(local, group, pgk_id, |root| {
+                    merge_floors(&mut root.floors, &floors);
+                    Ok(())
+                })
+            }
+            Command::RetireGroup { local, group, pgk_id } => {
+                self.update_group(local, group, pgk_id, |root| {
+                    root.retired = true;
+                    Ok(())
+                })
+            }
+            Command::VoidGroup { local, group, pgk_id } => {
+                let i = self.find_group(local, group, pgk_id)?;
+                self.now.groups.get_mut(local.get()).remove(i);
+                Ok(())
+            }
+            Command::InstallLink(key, phase) => self.install_link(key, phase),
+            Command::SetLinkPhase { local, peer, id, phase } => self.set_link_phase(local, peer, id, phase),
+            Command::RemoveLink { local, peer, id } => {
+                let i = self.find_link(local, peer, id)?;
+                self.now.links.get_mut(local.get() ^ peer.get()).remove(i);
+                Ok(())
+            }
+        }
+    }
+
+    fn find_group(&self, local: Layer2Id, group: GroupId, pgk_id: PgkId) -> Result<usize, KeyError> {
+        let here = |r: &Arc<GroupRoot>| r.local == local && r.group == group && r.pgk_id == pgk_id;
+        let unknown = || KeyError::Unknown(format!("PGK {} of group {group} held by {local}", pgk_id.0));
+        self.now.groups.get(local.get()).iter().position(here).ok_or_else(unknown)
+    }
+
+    fn update_group(
+        &mut self,
+        local: Layer2Id,
+        group: GroupId,
+        pgk_id: PgkId,
+        change: impl FnOnce(&mut GroupRoot) -> Result<(), KeyError>,
+    ) -> Result<(), KeyError> {
+        let i = self.find_group(local, group, pgk_id)?;
+        let mut root = GroupRoot::clone(&self.now.groups.get(local.get())[i]);
+        change(&mut root)?;
+        self.now.groups.get_mut(local.get())[i] = Arc::new(root);
+        Ok(())
+    }
+
+    fn install_group(&mut self, key: GroupKey) -> Result<(), KeyError> {
+        let overlaps = |r: &GroupRoot| match (r.senders, key.senders) {
+            (PermittedSender::Only(a), PermittedSender::Only(b)) => a == b,
+            _ => true,
+        };
+        let same_key = |r: &GroupRoot| {
+            r.pgk_id == key.pgk_id && *r.pgk == key.pgk && r.suite == key.suite && r.senders == key.senders
+        };
+        let clash = self.now.groups.iter().find(|r| {
+            r.group == key.group && r.pgk_id.index() == key.pgk_id.index() && overlaps(r) && !same_key(r)
+        });
+        if let Some(held) = clash {
+            return Err(if held.pgk_id == key.pgk_id {
+                KeyError::OtherContent { group: key.group, pgk_id: key.pgk_id }
+            } else {
+                KeyError::IndexInUse { group: key.group, held: held.pgk_id, new: key.pgk_id }
+            });
+        }
+        let mine = self.now.groups.get(key.local.get()).iter();
+        let live = mine.filter(|r| r.local == key.local && r.group == key.group).count();
+        if self.find_group(key.local, key.group, key.pgk_id).is_ok() {
+            return self.update_group(key.local, key.group, key.pgk_id, |root| {
+                if let Some(range) = key.grant.clone() {
+                    grant(root, range)?;
+                }
+                merge_floors(&mut root.floors, &key.floors);
+                Ok(())
+            });
+        }
+        if live >= limits::GROUP_KEYS {
+            return Err(KeyError::Limit { what: "live PGKs of a group", limit: limits::GROUP_KEYS });
+        }
+        self.serial += 1;
+        let mut root = GroupRoot {
+            serial: self.serial,
+            local: key.local,
+            group: key.group,
+            pgk_id: key.pgk_id,
+            pgk: Arc::new(key.pgk),
+            suite: key.suite,
+            senders: key.senders,
+            not_before: key.not_before,
+            not_after: key.not_after,
+            retired: false,
+            grants: Vec::new(),
+            floors: key.floors,
+        };
+        if let Some(range) = key.grant {
+            grant(&mut root, range)?;
+        }
+        self.now.groups.get_mut(key.local.get()).push(Arc::new(root));
+        Ok(())
+    }
+
+    fn find_link(&self, local: Layer2Id, peer: Layer2Id, id: KdSessId) -> Result<usize, KeyError> {
+        let here = |r: &Arc<LinkRoot>| r.local == local && r.peer == peer && r.id == id;
+        let unknown = || KeyError::Unknown(format!("KD-sess {id} of link {local}-{peer}"));
+        self.now.links.get(local.get() ^ peer.get()).iter().position(here).ok_or_else(unknown)
+    }
+
+    fn install_link(&mut self, key: LinkKey, phase: LinkPhase) -> Result<(), KeyError> {
+        if !key.suite.has_integrity() {
+            return Err(KeyError::SuiteWithoutIntegrity(key.suite));
+        }
+        if key.local == key.peer {
+            return Err(KeyError::Loop(key.local));
+        }
+        let (local, peer, id) = (key.local, key.peer, key.id);
+        if self.find_link(local, peer, id).is_ok() {
+            return Err(KeyError::IdInUse { local, peer, id });
+        }
+        let shard = self.now.links.get_mut(local.get() ^ peer.get());
+        if shard.iter().filter(|r| r.local == local && r.peer == peer).count() >= limits::LINK_CONTEXTS {
+            return Err(KeyError::Limit { what: "contexts of a link", limit: limits::LINK_CONTEXTS });
+        }
+        self.serial += 1;
+        let kd_sess = Arc::new(key.kd_sess);
+        let (suite, role) = (key.suite, key.role);
+        shard.push(Arc::new(LinkRoot { serial: self.serial, local, peer, id, kd_sess, suite, role, phase }));
+        if phase == LinkPhase::Active {
+            self.retire_others(local, peer, id);
+        }
+        Ok(())
+    }
+
+    fn set_link_phase(
+        &mut self,
+        local: Layer2Id,
+        peer: Layer2Id,
+        id: KdSessId,
+        phase: LinkPhase,
+    ) -> Result<(), KeyError> {
+        let i = self.find_link(local, peer, id)?;
+        let shard = self.now.links.get_mut(local.get() ^ peer.get());
+        shard[i] = Arc::new(LinkRoot { phase, ..LinkRoot::clone(&shard[i]) });
+        if phase == LinkPhase::Active {
+            self.retire_others(local, peer, id);
+        }
+        Ok(())
+    }
+
+    /// One context of a link sends at a time.
+    fn retire_others(&mut self, local: Layer2Id, peer: Layer2Id, id: KdSessId) {
+        for root in self.now.links.get_mut(local.get() ^ peer.get()) {
+            if root.local == local && root.peer == peer && root.id != id && root.phase == LinkPhase::Active {
+                *root = Arc::new(LinkRoot { phase: LinkPhase::Retiring, ..LinkRoot::clone(root) });
+            }
+        }
+    }
+}
+
+/// Grants of one root only rise, so that no identity is used twice whatever order they arrive in.
+fn grant(root: &mut GroupRoot, range: RangeInclusive<PtkId>) -> Result<(), KeyError> {
+    let (first, last) = (range.start().get(), range.end().get());
+    if root.grants.contains(&range) {
+        return Ok(());
+    }
+    let above = root.grants.last().is_none_or(|g| g.end() < range.start());
+    if first > last || last - first >= limits::GRANT || !above {
+        return Err(KeyError::Grant { first, last });
+    }
+    root.grants.push(range);
+    Ok(())
+}
+
+fn merge_floors(floors: &mut Vec<Floor>, told: &[Floor]) {
+    for new in told {
+        match floors.iter_mut().find(|f| f.sender == new.sender) {
+            Some(f) if (f.ptk_id, f.next_sn) < (new.ptk_id, new.next_sn) => *f = *new,
+            Some(_) => {}
+            None => floors.push(*new),
+        }
+    }
+}
