@@ -215,7 +215,7 @@ impl<K: BlockSink> Writer<K> {
         };
         self.per_second = if magic == spec::MAGIC_MICRO { 1_000_000 } else { 1_000_000_000 };
         let LinkType(link_type) = interface.link_type;
-        let fcs = interface.fcs_len.map_or(0, |len| u32::from(len / 2 & 0xF) << 28 | 1 << 26);
+        let fcs = interface.fcs_len.map_or(0, |len| u32::from((len / 2) & 0xF) << 28 | 1 << 26);
         // Readers take 0 for a file without room for a frame, so "no limit" becomes the largest there is.
         let snap_len = if interface.snap_len == 0 { limits::MAX_FRAME_LEN } else { interface.snap_len };
         let (major, minor) = spec::PCAP_VERSION;
