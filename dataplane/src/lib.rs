@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod cipher;
+pub mod crypto;
 pub mod ids;
 pub mod kdf;
 pub mod keys;

@@ -1,0 +1,84 @@
+//! Every suite, on every kernel tier this machine has.
+//!
+//! ```text
+//! cipher(suite, kernel) -> TIERS: first row with both -> Box<dyn Cipher>
+//! ```
+//!
+//! The submodules carry the safe code, one file an algorithm; kernels of the higher tiers live in `raw` and enter
+//! by a row of `TIERS`. What is safe to be observed:
+//!
+//! | code | time depends on secrets? |
+//! | --- | --- |
+//! | `ring`, RustCrypto `aes` and `ghash` (AES instructions, or bitsliced without them) | no |
+
+mod aes_gcm;
+pub mod cmac;
+pub mod eea2;
+pub mod eia2;
+mod frame;
+mod null;
+mod ring_gcm;
+mod self_test;
+
+pub use self_test::{SelfTestError, self_test};
+
+use crate::cipher::{Cipher, Kernel};
+use crate::suite::Suite;
+
+/// A kernel that this machine, or this project, does not have for a suite.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("suite '{suite}' has no kernel '{}' on this machine; it has: {}", .kernel.name(), names(.available))]
+pub struct KernelError {
+    /// The suite asked for.
+    pub suite: Suite,
+    /// The kernel asked for.
+    pub kernel: Kernel,
+    /// What there is instead, lowest tier first.
+    pub available: Vec<Kernel>,
+}
+
+/// Makes the [`Cipher`] of a suite on one tier, without keys.
+///
+/// # Errors
+/// [`KernelError`] names the tiers that this machine has for the suite.
+pub fn cipher(suite: Suite, kernel: Kernel) -> Result<Box<dyn Cipher>, KernelError> {
+    make(suite, kernel).ok_or_else(|| KernelError { suite, kernel, available: kernels(suite) })
+}
+
+/// Tiers of a suite that work on this machine, lowest first; never empty.
+pub fn kernels(suite: Suite) -> Vec<Kernel> {
+    Kernel::ALL.into_iter().filter(|&kernel| make(suite, kernel).is_some()).collect()
+}
+
+/// The highest tier of a suite on this machine.
+pub fn best(suite: Suite) -> Kernel {
+    kernels(suite).last().copied().unwrap_or(Kernel::Portable)
+}
+
+/// One tier of some suites.
+struct Tier {
+    kernel: Kernel,
+    suites: &'static [Suite],
+    /// `None` where the processor lacks what the tier needs.
+    make: fn(Suite) -> Option<Box<dyn Cipher>>,
+}
+
+/// All there is. A suite has at most one row a tier.
+const TIERS: &[Tier] = &[
+    Tier { kernel: Kernel::Portable, suites: &[Suite::Eea0], make: |_| Some(Box::new(null::Null)) },
+    Tier { kernel: Kernel::Portable, suites: &[Suite::Eea2, Suite::Eea2Eia2], make: eea2::portable },
+    Tier { kernel: Kernel::Portable, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: aes_gcm::portable },
+    Tier { kernel: Kernel::Ring, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: ring_gcm::ring },
+];
+
+fn make(suite: Suite, kernel: Kernel) -> Option<Box<dyn Cipher>> {
+    let tier = TIERS.iter().find(|t| t.kernel == kernel && t.suites.contains(&suite))?;
+    (tier.make)(suite)
+}
+
+fn names(kernels: &[Kernel]) -> String {
+    kernels.iter().map(|k| k.name()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;
