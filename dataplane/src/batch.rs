@@ -48,6 +48,10 @@ pub struct Slot {
     pub(crate) context: u32,
     /// Octets 14 and 15 as received.
     pub(crate) lcid_and_sl: [u8; 2],
+    /// This pass decides and counts it; an earlier one did otherwise.
+    pub(crate) in_hand: bool,
+    /// The MAC field was right.
+    pub(crate) verified: bool,
     /// Octets of the MAC field: present after sealing, taken off by opening.
     pub mac_len: u8,
 }
@@ -177,6 +181,8 @@ impl Batch {
             sn: 0,
             context: 0,
             lcid_and_sl: [0; 2],
+            in_hand: true,
+            verified: false,
             mac_len: 0,
         });
         self.meta.push(meta);

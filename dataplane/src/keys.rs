@@ -89,6 +89,10 @@ pub enum LinkPhase {
 
 /// Control to engine. Applied in order, between batches.
 pub enum Command {
+    /// A Layer-2 id is ours: frames to it are for us, frames from it are our own.
+    AddLocal(Layer2Id),
+    /// A Layer-2 id is ours no more.
+    RemoveLocal(Layer2Id),
     /// Holds a PGK from now on. An equal one with a new grant or floors adds those (windows stay).
     InstallGroup(GroupKey),
     /// Takes a range of PTK identities to send with, replacing the one used up.

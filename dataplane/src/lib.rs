@@ -8,11 +8,21 @@
 
 pub mod batch;
 pub mod cipher;
+mod context;
 pub mod crypto;
+pub mod engine;
 pub mod ids;
 pub mod kdf;
 pub mod keys;
 pub mod pdu;
+mod receive;
+mod send;
+mod stages;
 pub mod suite;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod verdict;
 pub mod window;
+
+pub use context::Budget;
+pub use receive::ReceiveLimits;

@@ -4,7 +4,7 @@
 //! contexts up to it. A snapshot shares what did not change with the one before, shard by shard, so that publishing and
 //! following cost what changed and not what is there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -190,6 +190,7 @@ pub struct Snapshot {
     pub generation: u64,
     groups: Shards<GroupRoot>,
     links: Shards<LinkRoot>,
+    locals: Arc<BTreeSet<Layer2Id>>,
 }
 
 /// A difference between two snapshots, for one root.
@@ -207,7 +208,7 @@ fn differences<'a, T>(
     for (before, after) in shards {
         let kept: HashSet<u64> = after.iter().map(|r| serial(r)).collect();
         changes.extend(before.iter().filter(|r| !kept.contains(&serial(r))).map(Change::Removed));
-        let old: std::collections::HashMap<u64, &Arc<T>> = before.iter().map(|r| (serial(r), r)).collect();
+        let old: HashMap<u64, &Arc<T>> = before.iter().map(|r| (serial(r), r)).collect();
         for root in after {
             match old.get(&serial(root)) {
                 None => changes.push(Change::Added(root)),
@@ -221,7 +222,7 @@ fn differences<'a, T>(
 
 impl Snapshot {
     fn empty() -> Self {
-        Self { generation: 0, groups: Shards::new(), links: Shards::new() }
+        Self { generation: 0, groups: Shards::new(), links: Shards::new(), locals: Arc::default() }
     }
 
     /// Every PGK.
@@ -232,6 +233,15 @@ impl Snapshot {
     /// Every link context.
     pub fn links(&self) -> impl Iterator<Item = &LinkRoot> {
         self.links.iter().map(|r| &**r)
+    }
+
+    /// Our own Layer-2 ids.
+    pub fn locals(&self) -> &Arc<BTreeSet<Layer2Id>> {
+        &self.locals
+    }
+
+    pub(crate) fn empty_one() -> Arc<Self> {
+        Arc::new(Self::empty())
     }
 
     pub(crate) fn group_changes<'a>(&'a self, older: &'a Self) -> Vec<Change<'a, GroupRoot>> {
@@ -302,6 +312,14 @@ impl KeyTable {
     /// [`KeyError`]; nothing changed then.
     pub fn apply(&mut self, command: Command) -> Result<(), KeyError> {
         match command {
+            Command::AddLocal(local) => {
+                Arc::make_mut(&mut self.now.locals).insert(local);
+                Ok(())
+            }
+            Command::RemoveLocal(local) => {
+                Arc::make_mut(&mut self.now.locals).remove(&local);
+                Ok(())
+            }
             Command::InstallGroup(key) => self.install_group(key),
             Command::Grant { local, group, pgk_id, range } => {
                 self.update_group(local, group, pgk_id, |root| grant(root, range))

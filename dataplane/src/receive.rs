@@ -1,0 +1,541 @@
+//! Receiving contexts: which key a frame claims to be under, and what a verified one changes.
+//!
+//! Nothing unauthenticated moves state. A PTK nobody has seen yet is derived on trial, within budgets, and enters the table
+//! only once a frame verified under it; the successor of a sender's newest PTK is derived ahead and costs no budget, so a
+//! flood of invented identities delays nobody who is known.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::context::{Budget, Ciphers, FastMap, ReceiveContext, ReceiveKey, SN_HALF, Standing, Tokens};
+use crate::crypto::KernelError;
+use crate::ids::{GroupId, KdSessId, Layer2Id, PgkId, PtkId};
+use crate::kdf::{self, FrameKeys};
+use crate::keys::table::{GroupRoot, LinkRoot};
+use crate::keys::{Event, Floor, LinkPhase, UnixSeconds};
+use crate::pdu::{Address, Destination};
+use crate::suite::Suite;
+use crate::verdict::Verdict;
+use crate::window::Window;
+
+/// Own limits of receiving.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiveLimits {
+    /// Width of replay windows, in SNs.
+    pub window: u32,
+    /// PTK contexts kept of a sender.
+    pub kept_ptks: usize,
+    /// Unknown PTK identities tried for one known sender.
+    pub per_sender: Budget,
+    /// Unknown PTK identities tried by one worker.
+    pub per_worker: Budget,
+    /// Reading along with a key log: every id is ours, and no frame is our own coming back.
+    pub monitor: bool,
+}
+
+impl Default for ReceiveLimits {
+    fn default() -> Self {
+        Self {
+            window: crate::window::limits::DEFAULT_WIDTH,
+            kept_ptks: 4,
+            per_sender: Budget { burst: 16, per_second: 200 },
+            per_worker: Budget { burst: 256, per_second: 10_000 },
+            monitor: false,
+        }
+    }
+}
+
+/// A jump of the PTK identity farther than this needs floors from the granter. Source: `design.md` section 4.
+const MAX_PTK_JUMP: u16 = 1_024;
+
+/// Every receiving context of a worker.
+pub(crate) struct Receivers {
+    limits: ReceiveLimits,
+    contexts: Slab<ReceiveContext>,
+    table: FastMap<ReceiveKey, u32>,
+    /// Contexts on trial in this batch.
+    tentative: Vec<u32>,
+    /// Contexts that left the table while frames under them were under way.
+    gone: Vec<u32>,
+    senders: FastMap<(Address, PgkId), SenderState>,
+    groups: FastMap<GroupId, Vec<Arc<GroupRoot>>>,
+    links: FastMap<Address, u32>,
+    /// Our own Layer-2 ids.
+    locals: Arc<BTreeSet<Layer2Id>>,
+    worker_tokens: Option<Tokens>,
+    expiry: UnixSeconds,
+}
+
+/// What is known of a sender under one PGK.
+struct SenderState {
+    /// Newest verified identity, or the granter's floor; 0 before any.
+    newest: u16,
+    /// Identities below are refused.
+    oldest: u16,
+    kept: Vec<(u16, u32)>,
+    ahead: Option<u32>,
+    tokens: Tokens,
+}
+
+/// What a stage does with a frame whose context is not in the table.
+pub(crate) enum Resolved {
+    /// Under this one, on trial.
+    Context(u32),
+    /// Dropped.
+    Drop(Verdict),
+}
+
+impl Receivers {
+    pub(crate) fn new(limits: ReceiveLimits) -> Self {
+        Self {
+            limits,
+            contexts: Slab::new(),
+            table: FastMap::default(),
+            tentative: Vec::new(),
+            gone: Vec::new(),
+            senders: FastMap::default(),
+            groups: FastMap::default(),
+            links: FastMap::default(),
+            locals: Arc::default(),
+            worker_tokens: None,
+            expiry: u64::MAX,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, key: ReceiveKey) -> Option<u32> {
+        self.table.get(&key).copied()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, context: u32) -> &ReceiveContext {
+        &self.contexts[context as usize]
+    }
+
+    /// Whether PC5-S in clear is for us: to one of our ids, or to any group (control knows which ones matter).
+    pub(crate) fn hears(&self, address: Address) -> Result<(), Verdict> {
+        if self.is_own(address.source()) {
+            return Err(Verdict::OwnSource);
+        }
+        match address.destination() {
+            Destination::Ue(local) if !self.is_local(local) => Err(Verdict::NotForUs),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_own(&self, source: Layer2Id) -> bool {
+        !self.limits.monitor && self.locals.contains(&source)
+    }
+
+    fn is_local(&self, id: Layer2Id) -> bool {
+        self.limits.monitor || self.locals.contains(&id)
+    }
+
+    /// Finds or makes a context for a frame that has none in the table.
+    pub(crate) fn resolve(
+        &mut self,
+        key: ReceiveKey,
+        now: UnixSeconds,
+        now_ns: u64,
+        ciphers: &mut Ciphers,
+        events: &mut Vec<Event>,
+    ) -> Result<Resolved, KernelError> {
+        let address = key.address;
+        if self.is_own(address.source()) {
+            return Ok(Resolved::Drop(Verdict::OwnSource));
+        }
+        if let Some(&on_trial) = self.tentative.iter().find(|&&c| self.contexts[c as usize].id == key) {
+            return Ok(Resolved::Context(on_trial));
+        }
+        let group = match address.destination() {
+            Destination::Group(group) => group,
+            Destination::Ue(local) => {
+                let verdict = if !self.is_local(local) {
+                    Verdict::NotForUs
+                } else if self.links.contains_key(&address) {
+                    Verdict::UnknownKey
+                } else {
+                    Verdict::UnknownSender
+                };
+                return Ok(Resolved::Drop(verdict));
+            }
+        };
+        let Some(roots) = self.groups.get(&group) else { return Ok(Resolved::Drop(Verdict::NotForUs)) };
+        let mut fitting = roots.iter().filter(|r| r.pgk_id.index() == key.index()).peekable();
+        if fitting.peek().is_none() {
+            let hint = Event::UnknownIndex { group, claimed_source: address.source(), index: key.index() };
+            if events.last() != Some(&hint) {
+                events.push(hint);
+            }
+            return Ok(Resolved::Drop(Verdict::UnknownKey));
+        }
+        let Some(root) = fitting.find(|r| r.permits(address.source())).cloned() else {
+            return Ok(Resolved::Drop(Verdict::SenderNotPermitted));
+        };
+        if now > root.not_after {
+            return Ok(Resolved::Drop(Verdict::KeyExpired));
+        }
+        match self.admit_ptk(key, &root, now_ns) {
+            Ok(()) => {}
+            Err(verdict) => {
+                if verdict == Verdict::PtkTooFar {
+                    let hint =
+                        Event::FloorsWanted { group, claimed_source: address.source(), index: key.index() };
+                    if events.last() != Some(&hint) {
+                        events.push(hint);
+                    }
+                }
+                return Ok(Resolved::Drop(verdict));
+            }
+        }
+        let Some(ptk_id) = PtkId::new(key.key_id()) else { return Ok(Resolved::Drop(Verdict::Reserved)) };
+        let context = self.derive(&root, address, ptk_id, Standing::Tentative, ciphers)?;
+        self.tentative.push(context);
+        Ok(Resolved::Context(context))
+    }
+
+    /// Whether an identity that is in no context may be tried.
+    fn admit_ptk(&mut self, key: ReceiveKey, root: &GroupRoot, now_ns: u64) -> Result<(), Verdict> {
+        let id = key.key_id();
+        let limits = self.limits;
+        let state = self.senders.get_mut(&(key.address, root.pgk_id));
+        if root.suite.has_integrity() {
+            let floor = root.floors.iter().find(|f| f.sender == key.address.source());
+            let (newest, oldest) = match (&state, floor) {
+                (Some(s), _) => (s.newest, s.oldest),
+                (None, Some(f)) => (f.ptk_id.get(), f.ptk_id.get()),
+                (None, None) => (0, 0),
+            };
+            if id < oldest {
+                return Err(Verdict::TooOldKey);
+            }
+            if newest != 0 && id > newest.saturating_add(MAX_PTK_JUMP) {
+                return Err(Verdict::PtkTooFar);
+            }
+        }
+        if let Some(state) = state
+            && !state.tokens.take(limits.per_sender, now_ns)
+        {
+            return Err(Verdict::PtkBudget);
+        }
+        let worker = self.worker_tokens.get_or_insert_with(|| Tokens::full(limits.per_worker, now_ns));
+        if worker.take(limits.per_worker, now_ns) { Ok(()) } else { Err(Verdict::PtkBudget) }
+    }
+
+    fn derive(
+        &mut self,
+        root: &GroupRoot,
+        address: Address,
+        ptk_id: PtkId,
+        standing: Standing,
+        ciphers: &mut Ciphers,
+    ) -> Result<u32, KernelError> {
+        let ptk = kdf::ptk(&root.pgk, address.source(), ptk_id, root.group);
+        let key = ciphers.insert(root.suite, &FrameKeys::from_ptk(&ptk, root.suite))?;
+        let floor = root.floors.iter().find(|f| f.sender == address.source() && f.ptk_id == ptk_id);
+        let window = Window::from_floor(self.limits.window, floor.map_or(0, |f| f.next_sn));
+        let id = ReceiveKey::new(address, root.pgk_id.index(), ptk_id.get());
+        let phase = LinkPhase::Active;
+        let context = ReceiveContext {
+            key,
+            suite: root.suite,
+            direction: 0,
+            standing,
+            phase,
+            first_seen: false,
+            id,
+            window,
+        };
+        Ok(self.contexts.insert(context) as u32)
+    }
+
+    /// Decides a frame that was opened, in order of arrival, and commits what a verified one changes.
+    #[inline]
+    pub(crate) fn settle(
+        &mut self,
+        context: u32,
+        sn: u16,
+        verified: bool,
+        ciphers: &mut Ciphers,
+        events: &mut Vec<Event>,
+    ) -> Verdict {
+        let c = &mut self.contexts[context as usize];
+        if c.standing == Standing::Gone {
+            return Verdict::TooOldKey;
+        }
+        let advisory = !c.suite.has_integrity();
+        match c.window.check(sn) {
+            // Windows without integrity are advisory: nothing is refused as old or seen.
+            Err(verdict) if !advisory => return verdict,
+            Err(_) => return Verdict::Accepted,
+            Ok(()) => {}
+        }
+        if !verified {
+            return Verdict::Forged;
+        }
+        c.window.commit(sn);
+        if c.standing != Standing::Entered || !c.first_seen || sn as u32 >= SN_HALF {
+            self.verified(context, sn, ciphers, events);
+        }
+        Verdict::Accepted
+    }
+
+    /// The rarer consequences of a verified frame.
+    fn verified(&mut self, context: u32, sn: u16, ciphers: &mut Ciphers, events: &mut Vec<Event>) {
+        let c = &mut self.contexts[context as usize];
+        let first = !std::mem::replace(&mut c.first_seen, true);
+        let id = c.id;
+        let Destination::Group(group) = id.address.destination() else {
+            if first
+                && let (Destination::Ue(local), Some(kd_sess)) =
+                    (id.address.destination(), KdSessId::new(id.key_id()))
+            {
+                let peer = id.address.source();
+                events.push(Event::LinkFirstVerified { local, peer, id: kd_sess });
+            }
+            return;
+        };
+        let source = id.address.source();
+        let (standing, integrity) = (c.standing, c.suite.has_integrity());
+        let root = self.groups.get(&group).and_then(|roots| {
+            roots.iter().find(|r| r.pgk_id.index() == id.index() && r.permits(source)).cloned()
+        });
+        let Some(root) = root else { return };
+        let state_key = (id.address, root.pgk_id);
+        let limits = self.limits;
+        if standing != Standing::Entered {
+            c.standing = Standing::Entered;
+            self.table.insert(id, context);
+            self.tentative.retain(|&t| t != context);
+        }
+        let new_sender = !self.senders.contains_key(&state_key);
+        let state = self.senders.entry(state_key).or_insert_with(|| SenderState {
+            newest: 0,
+            oldest: 0,
+            kept: Vec::with_capacity(limits.kept_ptks + 1),
+            ahead: None,
+            tokens: Tokens::full(limits.per_sender, 0),
+        });
+        if new_sender {
+            if let Some(f) = root.floors.iter().find(|f| f.sender == source) {
+                (state.newest, state.oldest) = (f.ptk_id.get(), f.ptk_id.get());
+            }
+            events.push(Event::GroupFirstVerified {
+                local: root.local,
+                group,
+                pgk_id: root.pgk_id,
+                sender: source,
+            });
+        }
+        if standing == Standing::Tentative {
+            state.tokens.give_back();
+            if let Some(worker) = &mut self.worker_tokens {
+                worker.give_back();
+            }
+        }
+        if standing == Standing::Ahead {
+            state.ahead = None;
+        }
+        if standing != Standing::Entered {
+            state.kept.push((id.key_id(), context));
+            if state.kept.len() > limits.kept_ptks {
+                // Without integrity identities prove nothing, so the first to come is the first to go.
+                let oldest =
+                    if integrity { state.kept.iter().enumerate().min_by_key(|(_, k)| k.0) } else { None };
+                let i = oldest.map_or(0, |(i, _)| i);
+                let (_, evicted) = state.kept.remove(i);
+                if integrity {
+                    state.oldest = state.kept.iter().map(|k| k.0).min().unwrap_or(0).max(state.oldest);
+                }
+                let evicted_context = &mut self.contexts[evicted as usize];
+                evicted_context.standing = Standing::Gone;
+                self.table.remove(&evicted_context.id);
+                self.gone.push(evicted);
+            }
+        }
+        let state = self.senders.get_mut(&state_key).expect("entered above");
+        if integrity && id.key_id() > state.newest {
+            state.newest = id.key_id();
+            if let Some(ptk_id) = PtkId::new(id.key_id()) {
+                let floor = Floor { sender: source, ptk_id, next_sn: sn as u32 + 1 };
+                events.push(Event::NewestPtk { local: root.local, group, pgk_id: root.pgk_id, floor });
+            }
+            // An identity derived ahead of an older newest is no longer the next one.
+            if let Some(stale) = state.ahead.take() {
+                let c = &mut self.contexts[stale as usize];
+                c.standing = Standing::Gone;
+                self.table.remove(&c.id);
+                self.gone.push(stale);
+            }
+        }
+        let state = self.senders.get_mut(&state_key).expect("entered above");
+        let newest = !integrity || id.key_id() == state.newest;
+        if sn as u32 >= SN_HALF && newest && state.ahead.is_none() {
+            let next = PtkId::new(id.key_id()).and_then(PtkId::next);
+            let fresh =
+                next.filter(|n| !self.table.contains_key(&ReceiveKey::new(id.address, id.index(), n.get())));
+            // Without a kernel for the suite there would be no context under way either.
+            if let Some(next) = fresh
+                && let Ok(ahead) = self.derive(&root, id.address, next, Standing::Ahead, ciphers)
+            {
+                self.table.insert(self.contexts[ahead as usize].id, ahead);
+                if let Some(state) = self.senders.get_mut(&state_key) {
+                    state.ahead = Some(ahead);
+                }
+            }
+        }
+    }
+
+    /// After a pass: contexts on trial that nothing verified under, and those that left the table.
+    pub(crate) fn bury(&mut self, ciphers: &mut Ciphers) {
+        for context in self.tentative.drain(..).chain(self.gone.drain(..)) {
+            if let Some(c) = self.contexts.try_remove(context as usize) {
+                ciphers.remove(c.suite, c.key);
+            }
+        }
+    }
+
+    /// Whether frames on trial or contexts that left are waiting for the end of the pass.
+    #[inline]
+    pub(crate) fn has_buried(&self) -> bool {
+        !self.tentative.is_empty() || !self.gone.is_empty()
+    }
+
+    pub(crate) fn add_link(&mut self, root: &LinkRoot, ciphers: &mut Ciphers) -> Result<(), KernelError> {
+        let address = Address::link(root.local, root.peer);
+        let key = ciphers.insert(root.suite, &FrameKeys::from_kd_sess(&root.kd_sess, root.suite))?;
+        let id = ReceiveKey::new(address, 0, root.id.get());
+        let context = self.contexts.insert(ReceiveContext {
+            key,
+            suite: root.suite,
+            direction: root.role.receives() as u8,
+            standing: Standing::Entered,
+            phase: root.phase,
+            first_seen: false,
+            id,
+            window: Window::new(self.limits.window),
+        });
+        self.table.insert(id, context as u32);
+        *self.links.entry(address).or_insert(0) += 1;
+        Ok(())
+    }
+
+    pub(crate) fn update_link(&mut self, root: &LinkRoot) {
+        let id = ReceiveKey::new(Address::link(root.local, root.peer), 0, root.id.get());
+        if let Some(&context) = self.table.get(&id) {
+            self.contexts[context as usize].phase = root.phase;
+        }
+    }
+
+    pub(crate) fn remove_link(&mut self, root: &LinkRoot, ciphers: &mut Ciphers) {
+        let address = Address::link(root.local, root.peer);
+        if let Some(context) = self.table.remove(&ReceiveKey::new(address, 0, root.id.get()))
+            && let Some(c) = self.contexts.try_remove(context as usize)
+        {
+            ciphers.remove(c.suite, c.key);
+        }
+        if let Some(n) = self.links.get_mut(&address) {
+            *n -= 1;
+            if *n == 0 {
+                self.links.remove(&address);
+            }
+        }
+    }
+
+    pub(crate) fn set_locals(&mut self, locals: Arc<BTreeSet<Layer2Id>>) {
+        self.locals = locals;
+    }
+
+    pub(crate) fn set_group(&mut self, root: &Arc<GroupRoot>) {
+        let roots = self.groups.entry(root.group).or_default();
+        match roots.iter_mut().find(|r| r.serial == root.serial) {
+            Some(r) => *r = root.clone(),
+            None => roots.push(root.clone()),
+        }
+        self.expiry = self.expiry.min(root.not_after);
+        for floor in &root.floors {
+            let address = Address::group(root.group, floor.sender);
+            if let Some(state) = self.senders.get_mut(&(address, root.pgk_id)) {
+                // What is verified already has its window; only what never was seen is moved up to the floor.
+                state.newest = state.newest.max(floor.ptk_id.get());
+            }
+        }
+    }
+
+    pub(crate) fn remove_group(&mut self, root: &GroupRoot, ciphers: &mut Ciphers) {
+        if let Some(roots) = self.groups.get_mut(&root.group) {
+            roots.retain(|r| r.serial != root.serial);
+            if roots.iter().any(|r| r.pgk_id == root.pgk_id) {
+                return; // another of our UEs holds the same PGK
+            }
+            if roots.is_empty() {
+                self.groups.remove(&root.group);
+            }
+        }
+        self.forget_senders(root.group, root.pgk_id, ciphers);
+    }
+
+    fn forget_senders(&mut self, group: GroupId, pgk_id: PgkId, ciphers: &mut Ciphers) {
+        let of_group = |a: &Address| a.destination() == Destination::Group(group);
+        self.senders.retain(|(address, id), _| !(of_group(address) && *id == pgk_id));
+        let stale: Vec<u32> = self
+            .contexts
+            .iter()
+            .filter(|(_, c)| of_group(&c.id.address) && c.id.index() == pgk_id.index())
+            .map(|(i, _)| i as u32)
+            .collect();
+        for context in stale {
+            let c = self.contexts.remove(context as usize);
+            self.table.remove(&c.id);
+            ciphers.remove(c.suite, c.key);
+        }
+    }
+
+    /// Drops the contexts of PGKs whose time is over; the roots stay, so that such frames are named.
+    pub(crate) fn expire(&mut self, now: UnixSeconds, ciphers: &mut Ciphers) {
+        if now <= self.expiry {
+            return;
+        }
+        let over: Vec<(GroupId, PgkId)> = self
+            .groups
+            .values()
+            .flatten()
+            .filter(|r| now > r.not_after)
+            .map(|r| (r.group, r.pgk_id))
+            .collect();
+        for (group, pgk_id) in over {
+            self.forget_senders(group, pgk_id, ciphers);
+        }
+        let ahead = self.groups.values().flatten().map(|r| r.not_after).filter(|&t| t >= now);
+        self.expiry = ahead.min().unwrap_or(u64::MAX);
+    }
+
+    /// Newest verified identity and next SN of every sender under a PGK.
+    pub(crate) fn floors(&self, group: GroupId, pgk_id: PgkId) -> Vec<Floor> {
+        let mut floors = Vec::new();
+        for ((address, id), state) in &self.senders {
+            if *id == pgk_id
+                && address.destination() == Destination::Group(group)
+                && let Some(ptk_id) = PtkId::new(state.newest)
+            {
+                let kept = state.kept.iter().find(|k| k.0 == state.newest);
+                let next_sn = kept.map_or(0, |k| self.contexts[k.1 as usize].window.next());
+                floors.push(Floor { sender: address.source(), ptk_id, next_sn });
+            }
+        }
+        floors.sort_by_key(|f| f.sender);
+        floors
+    }
+
+    /// Suite and receiving window of everything, for `show`: contexts now in the table.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether any context has a suite whose windows are advisory.
+    pub(crate) fn suites(&self) -> impl Iterator<Item = Suite> + '_ {
+        self.contexts.iter().map(|(_, c)| c.suite)
+    }
+}
