@@ -15,6 +15,8 @@ pub mod ids;
 pub mod kdf;
 pub mod keys;
 pub mod pdu;
+#[allow(unsafe_code)]
+pub mod raw;
 mod receive;
 mod send;
 mod stages;
