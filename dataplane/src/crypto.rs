@@ -10,6 +10,7 @@
 //! | code | time depends on secrets? |
 //! | --- | --- |
 //! | `ring`, RustCrypto `aes` and `ghash` (AES instructions, or bitsliced without them) | no |
+//! | kernels of `raw` on AES, GFNI and carry-less multiplication instructions | no |
 
 mod aes_gcm;
 pub mod cmac;
@@ -23,6 +24,7 @@ mod self_test;
 pub use self_test::{SelfTestError, self_test};
 
 use crate::cipher::{Cipher, Kernel};
+use crate::raw;
 use crate::suite::Suite;
 
 /// A kernel that this machine, or this project, does not have for a suite.
@@ -69,6 +71,7 @@ const TIERS: &[Tier] = &[
     Tier { kernel: Kernel::Portable, suites: &[Suite::Eea2, Suite::Eea2Eia2], make: eea2::portable },
     Tier { kernel: Kernel::Portable, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: aes_gcm::portable },
     Tier { kernel: Kernel::Ring, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: ring_gcm::ring },
+    Tier { kernel: Kernel::Avx512, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: raw::avx512 },
 ];
 
 fn make(suite: Suite, kernel: Kernel) -> Option<Box<dyn Cipher>> {

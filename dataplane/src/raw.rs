@@ -4,7 +4,12 @@
 //! and whose constructor takes a proof of the processor's features ([`cpu`]); each job is checked against the arena before
 //! a pointer is made of it.
 
+#![allow(clippy::needless_range_loop, reason = "an index of a lane selects from several arrays at once")]
+
 pub mod cpu;
+
+use crate::cipher::Cipher;
+use crate::suite::Suite;
 
 #[cfg(target_arch = "x86_64")]
 mod jobs;
@@ -12,3 +17,16 @@ mod jobs;
 mod x86;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_gcm512;
+
+/// A suite on AVX-512, where the processor has it.
+pub fn avx512(suite: Suite) -> Option<Box<dyn Cipher>> {
+    let proof = cpu::Avx512::detect()?;
+    #[cfg(target_arch = "x86_64")]
+    match suite {
+        Suite::Aes128Gcm => return Some(Box::new(x86_gcm512::Avx512Gcm128::new(proof))),
+        Suite::Aes256Gcm => return Some(Box::new(x86_gcm512::Avx512Gcm256::new(proof))),
+        _ => {}
+    }
+    let _ = (suite, proof);
+    None
+}

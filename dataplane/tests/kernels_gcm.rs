@@ -48,14 +48,17 @@ fn salt(i: usize) -> [u8; 12] {
 /// The frame as the crate has it: data and tag.
 fn oracle(suite: Suite, key: usize, nonce: [u8; 12], aad: &[u8], data: &[u8], clear: bool) -> Vec<u8> {
     let k = key_octets(key, suite.pek_len());
-    let (mut out, aad) = if clear { (Vec::new(), [aad, data].concat()) } else { (data.to_vec(), aad.to_vec()) };
+    let (mut out, aad) =
+        if clear { (Vec::new(), [aad, data].concat()) } else { (data.to_vec(), aad.to_vec()) };
+    let (nonce, buffer) = (nonce.into(), out.as_mut_slice().into());
     let tag = match suite {
         Suite::Aes128Gcm => {
-            Aes128Gcm::new_from_slice(&k).unwrap().encrypt_inout_detached(&nonce.into(), &aad, out.as_mut_slice().into())
+            Aes128Gcm::new_from_slice(&k).map(|c| c.encrypt_inout_detached(&nonce, &aad, buffer))
         }
-        _ => Aes256Gcm::new_from_slice(&k).unwrap().encrypt_inout_detached(&nonce.into(), &aad, out.as_mut_slice().into()),
+        _ => Aes256Gcm::new_from_slice(&k).map(|c| c.encrypt_inout_detached(&nonce, &aad, buffer)),
     }
-    .unwrap();
+    .expect("key of the suite's length")
+    .expect("a short frame");
     if clear {
         out.extend_from_slice(data);
     }
@@ -72,7 +75,6 @@ fn check(frames: &[Frame]) {
         let mut arena: Vec<u8> = Vec::new();
         let mut jobs = Vec::new();
         let mut expected: Vec<u8> = Vec::new();
-        let mut plain: Vec<u8> = Vec::new();
         for (i, f) in frames.iter().enumerate() {
             let filler: Vec<u8> = (0..f.gap + Job::HEADER_LEN).map(|j| (j * 3 + i) as u8).collect();
             let data: Vec<u8> = (0..f.len).map(|j| (j * 7 + i * 11) as u8).collect();
@@ -80,7 +82,7 @@ fn check(frames: &[Frame]) {
             for (j, a) in aad[..13].iter_mut().enumerate() {
                 *a = (i * 5 + j * 3) as u8;
             }
-            for v in [&mut arena, &mut expected, &mut plain] {
+            for v in [&mut arena, &mut expected] {
                 v.extend_from_slice(&filler);
             }
             let job = Job {
@@ -100,7 +102,6 @@ fn check(frames: &[Frame]) {
             }
             arena.extend_from_slice(&data);
             arena.extend_from_slice(&[0xaa; 16]);
-            plain.extend_from_slice(&data);
             expected.extend_from_slice(&oracle(suite, f.key, nonce, &aad[..13], &data, f.clear));
             jobs.push(job);
         }
@@ -119,7 +120,6 @@ fn check(frames: &[Frame]) {
             assert_eq!(job.verified, f.spoil.is_none(), "{f:?}");
             let data = job.start as usize..job.start as usize + f.len;
             if f.spoil.is_none() {
-                plain.extend_from_slice(&[]);
                 assert!(arena[data] == plain_data(frames, job.slot as usize)[..], "{f:?} opened otherwise");
             } else {
                 let left = &arena[data.clone()];
@@ -182,8 +182,17 @@ proptest! {
 #[test]
 fn every_length_alone_and_in_company() {
     for len in 0..2101 {
-        let f = Frame { len, gap: len % 64, key: len % KEYS, count: len as u32, bearer: 3, direction: 1, clear: false, spoil: None };
-        check(&[f.clone()]);
+        let f = Frame {
+            len,
+            gap: len % 64,
+            key: len % KEYS,
+            count: len as u32,
+            bearer: 3,
+            direction: 1,
+            clear: false,
+            spoil: None,
+        };
+        check(std::slice::from_ref(&f));
         if len <= 520 {
             check(&vec![f; 4]);
         }
@@ -194,7 +203,16 @@ fn every_length_alone_and_in_company() {
 #[test]
 fn long_frames_carry_the_counter() {
     for len in [4063, 4064, 4065, 8188, 65_535, (1 << 20) + 77] {
-        check(&[Frame { len, gap: 1, key: 1, count: u32::MAX, bearer: 31, direction: 1, clear: false, spoil: None }]);
+        check(&[Frame {
+            len,
+            gap: 1,
+            key: 1,
+            count: u32::MAX,
+            bearer: 31,
+            direction: 1,
+            clear: false,
+            spoil: None,
+        }]);
     }
 }
 

@@ -49,6 +49,10 @@ proof! {
 
 /// Tiers of kernels that this machine can run, lowest first. The portable tier and `ring` always can.
 pub fn available() -> Vec<Kernel> {
-    let proofs = [AesNi::detect().map(AesNi::kernel), Vaes256::detect().map(Vaes256::kernel), Avx512::detect().map(Avx512::kernel)];
+    let proofs = [
+        AesNi::detect().map(AesNi::kernel),
+        Vaes256::detect().map(Vaes256::kernel),
+        Avx512::detect().map(Avx512::kernel),
+    ];
     [Kernel::Portable, Kernel::Ring].into_iter().chain(proofs.into_iter().flatten()).collect()
 }

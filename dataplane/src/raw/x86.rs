@@ -9,23 +9,16 @@ pub(super) type Block = [u8; 16];
 /// SubWord(RotWord(last word)) ^ Rcon and the running xor of the schedule, AES-128.
 macro_rules! expand_128 {
     ($k:ident, $i:literal, $rcon:literal) => {
-        $k[$i] = next(
-            $k[$i - 1],
-            _mm_shuffle_epi32::<0xff>(_mm_aeskeygenassist_si128::<$rcon>($k[$i - 1])),
-        )
+        $k[$i] = next($k[$i - 1], _mm_shuffle_epi32::<0xff>(_mm_aeskeygenassist_si128::<$rcon>($k[$i - 1])))
     };
 }
 
 /// Two round keys of AES-256.
 macro_rules! expand_256 {
     ($k:ident, $i:literal, $rcon:literal) => {
-        $k[$i] = next(
-            $k[$i - 2],
-            _mm_shuffle_epi32::<0xff>(_mm_aeskeygenassist_si128::<$rcon>($k[$i - 1])),
-        );
+        $k[$i] = next($k[$i - 2], _mm_shuffle_epi32::<0xff>(_mm_aeskeygenassist_si128::<$rcon>($k[$i - 1])));
         if $i + 1 < 15 {
-            $k[$i + 1] =
-                next($k[$i - 1], _mm_shuffle_epi32::<0xaa>(_mm_aeskeygenassist_si128::<0>($k[$i])));
+            $k[$i + 1] = next($k[$i - 1], _mm_shuffle_epi32::<0xaa>(_mm_aeskeygenassist_si128::<0>($k[$i])));
         }
     };
 }
@@ -98,9 +91,8 @@ pub(super) fn dot(a: __m128i, b: __m128i) -> __m128i {
     let lo = _mm_xor_si128(lo, _mm_slli_si128::<8>(mid));
     let hi = _mm_xor_si128(hi, _mm_srli_si128::<8>(mid));
     let poly = _mm_set_epi64x(0, 0xc200_0000_0000_0000_u64 as i64);
-    let fold = |v: __m128i| {
-        _mm_xor_si128(_mm_shuffle_epi32::<0x4e>(v), _mm_clmulepi64_si128::<0x00>(v, poly))
-    };
+    let fold =
+        |v: __m128i| _mm_xor_si128(_mm_shuffle_epi32::<0x4e>(v), _mm_clmulepi64_si128::<0x00>(v, poly));
     _mm_xor_si128(hi, fold(fold(lo)))
 }
 

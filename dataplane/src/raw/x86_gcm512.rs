@@ -158,7 +158,9 @@ struct Lane<const RK: usize> {
     key: *const GcmKey<RK>,
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,aes,pclmulqdq,bmi2,sse4.1,ssse3")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,aes,pclmulqdq,bmi2,sse4.1,ssse3"
+)]
 fn run<const RK: usize, const OPEN: bool>(keys: &[GcmKey<RK>], arena: &mut [u8], jobs: &mut [Job]) {
     for chunk in jobs.chunks_mut(CHUNK) {
         run_chunk::<RK, OPEN>(keys, arena, chunk);
@@ -166,7 +168,9 @@ fn run<const RK: usize, const OPEN: bool>(keys: &[GcmKey<RK>], arena: &mut [u8],
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,aes,pclmulqdq,bmi2,sse4.1,ssse3")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,aes,pclmulqdq,bmi2,sse4.1,ssse3"
+)]
 fn run_chunk<const RK: usize, const OPEN: bool>(keys: &[GcmKey<RK>], arena: &mut [u8], jobs: &mut [Job]) {
     // Slots of each job: 1 (also for no octet) to 4, 5 for more, 6 for what is not ciphered.
     let mut class = [0u8; CHUNK];
@@ -212,13 +216,17 @@ fn run_chunk<const RK: usize, const OPEN: bool>(keys: &[GcmKey<RK>], arena: &mut
     let n = order.len();
     let mut i = 0;
     while i < n {
-        // SAFETY (of every call below): lanes are admitted, and no more than the named slots long.
+        // SAFETY: lanes are admitted, and no frame has more slots than the instance that it goes to.
         unsafe {
             match slots(i) {
                 1 | 2 if n - i > 2 && slots(i + 2) <= 2 => {
                     if n - i > 3 && slots(i + 3) <= 2 {
                         let g = [lane(i), lane(i + 1), lane(i + 2), lane(i + 3)];
-                        if slots(i + 3) == 1 { group::<RK, OPEN, 4, 1>(g, 4) } else { group::<RK, OPEN, 4, 2>(g, 4) }
+                        if slots(i + 3) == 1 {
+                            group::<RK, OPEN, 4, 1>(g, 4)
+                        } else {
+                            group::<RK, OPEN, 4, 2>(g, 4)
+                        }
                         i += 4;
                     } else {
                         // The fourth lane repeats the third and is not written.
@@ -348,7 +356,6 @@ kernel_fn! {
         _bzhi_u64(u64::MAX, len.saturating_sub(SLOT * s).min(SLOT) as u32)
     }
 }
-
 
 /// Round key `$r` of a key into all four lanes, straight from memory: the compiler would rather load it once and shuffle,
 /// and compute an address for each.
