@@ -3,6 +3,8 @@
 
 pub mod credential;
 pub mod hpke;
+pub mod pki;
+pub mod reject;
 
 #[cfg(test)]
 mod testing;

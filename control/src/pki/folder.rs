@@ -1,0 +1,233 @@
+//! A CA as a folder of files.
+//!
+//! ```text
+//! ca.pem       its certificate, then those between it and the root    ca.key    its key, PKCS#8, mode 0600
+//! state.json   PLMN, CRL number, revocations                          crl.pem   the newest CRL (crl.der likewise)
+//! issued/ID.pem  chain of a leaf (leaf first, root left out)          issued/ID.key  its key, mode 0600
+//! ```
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use pc5_dataplane::keys::UnixSeconds;
+use rcgen::{Issuer, KeyPair};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde::{Deserialize, Serialize};
+
+use super::{Authority, PkiError, Revocation};
+use crate::credential::{Identity, KeyError, NameError, SoftwareKey};
+
+/// A laboratory CA on disk.
+pub struct Folder {
+    path: PathBuf,
+    authority: Authority,
+}
+
+/// Why a folder could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Reading or writing failed.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Something else stands there already.
+    #[error("{0} exists; choose another folder, or remove it first")]
+    Exists(PathBuf),
+    /// A file's content is not what it has to be.
+    #[error("{path}: {what}")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The authority refused.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    plmn: String,
+    crl_number: u64,
+    revoked: Vec<Revocation>,
+    crl_url: Option<String>,
+}
+
+impl Folder {
+    /// Writes a new authority into a folder that does not hold one yet.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn create(path: &Path, authority: Authority) -> Result<Self, FolderError> {
+        let issued = path.join("issued");
+        fs::create_dir_all(&issued).map_err(io(&issued))?;
+        let key = path.join("ca.key");
+        if key.exists() {
+            return Err(FolderError::Exists(key));
+        }
+        write_private(&key, authority.issuer.key().serialize_pem().as_bytes())?;
+        let mut chain = pem("CERTIFICATE", authority.certificate());
+        authority.chain().iter().skip(1).for_each(|c| chain.push_str(&pem("CERTIFICATE", c)));
+        write(&path.join("ca.pem"), chain.as_bytes())?;
+        let folder = Self { path: path.into(), authority };
+        folder.save()?;
+        Ok(folder)
+    }
+
+    /// Opens a folder written by [`Self::create`].
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let (key_path, state_path, ca_path) =
+            (path.join("ca.key"), path.join("state.json"), path.join("ca.pem"));
+        let wrong = |path: &Path, what: String| FolderError::Content { path: path.into(), what };
+        let key = zeroize::Zeroizing::new(fs::read_to_string(&key_path).map_err(io(&key_path))?);
+        let key = KeyPair::from_pem(&key).map_err(|e| wrong(&key_path, e.to_string()))?;
+        let state = fs::read(&state_path).map_err(io(&state_path))?;
+        let state: State = serde_json::from_slice(&state).map_err(|e| wrong(&state_path, e.to_string()))?;
+        let plmn = state.plmn.parse().map_err(|e: NameError| wrong(&state_path, e.to_string()))?;
+        let mut certificates = read_certificates(&ca_path)?;
+        let Some(first) = certificates.first() else { return Err(wrong(&ca_path, "no certificate".into())) };
+        let certificate = CertificateDer::from(first.clone());
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(PkiError::from)?;
+        if crate::credential::TrustEntry::new(plmn, &certificate).is_ok() {
+            certificates.clear();
+        }
+        let State { crl_number, revoked, crl_url, .. } = state;
+        let authority =
+            Authority { plmn, issuer, certificate, chain: certificates, crl_number, revoked, crl_url };
+        Ok(Self { path: path.into(), authority })
+    }
+
+    /// The authority.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The authority, to be changed; [`Self::save`] afterwards.
+    pub fn authority_mut(&mut self) -> &mut Authority {
+        &mut self.authority
+    }
+
+    /// Stores a leaf's chain, and its key where the authority made it; returns the path of the chain.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn store_leaf(
+        &self,
+        identity: &Identity,
+        leaf: &[u8],
+        key: Option<&SoftwareKey>,
+    ) -> Result<PathBuf, FolderError> {
+        let issued = self.path.join("issued");
+        if let Some(key) = key {
+            write_private(&issued.join(format!("{}.key", identity.id())), key.to_pkcs8_pem()?.as_bytes())?;
+        }
+        let mut chain = pem("CERTIFICATE", leaf);
+        self.authority.chain().iter().for_each(|c| chain.push_str(&pem("CERTIFICATE", c)));
+        let path = issued.join(format!("{}.pem", identity.id()));
+        write(&path, chain.as_bytes())?;
+        Ok(path)
+    }
+
+    /// Path of the chain stored for an identity.
+    pub fn leaf_path(&self, identity: &Identity) -> PathBuf {
+        self.path.join("issued").join(format!("{}.pem", identity.id()))
+    }
+
+    /// Makes the next CRL and stores it, number first: a number that was seen outside is never given again.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn publish_crl(
+        &mut self,
+        this_update: UnixSeconds,
+        next_update: UnixSeconds,
+    ) -> Result<Vec<u8>, FolderError> {
+        let crl = self.authority.crl(this_update, next_update)?;
+        self.save()?;
+        write(&self.path.join("crl.der"), &crl)?;
+        write(&self.path.join("crl.pem"), pem("X509 CRL", &crl).as_bytes())?;
+        Ok(crl)
+    }
+
+    /// Stores number and revocations.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn save(&self) -> Result<(), FolderError> {
+        let Authority { plmn, crl_number, revoked, crl_url, .. } = &self.authority;
+        let (revoked, crl_url) = (revoked.clone(), crl_url.clone());
+        let state = State { plmn: plmn.to_string(), crl_number: *crl_number, revoked, crl_url };
+        let path = self.path.join("state.json");
+        let text = serde_json::to_vec_pretty(&state)
+            .map_err(|e| FolderError::Content { path: path.clone(), what: e.to_string() })?;
+        write(&path, &text)
+    }
+}
+
+/// All certificates of a PEM file, DER, in order.
+///
+/// # Errors
+/// [`FolderError`].
+pub fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, FolderError> {
+    let octets = fs::read(path).map_err(io(path))?;
+    CertificateDer::pem_slice_iter(&octets)
+        .map(|c| c.map(|c| c.to_vec()))
+        .collect::<Result<_, _>>()
+        .map_err(|e| FolderError::Content { path: path.into(), what: format!("not PEM certificates: {e:?}") })
+}
+
+/// One PEM block.
+pub fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut out = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        out.push_str(&String::from_utf8_lossy(line));
+        out.push('\n');
+    }
+    out.push_str(&format!("-----END {label}-----\n"));
+    out
+}
+
+/// Replaces a file in one step: after a power loss either the old or the new content is there.
+fn write(path: &Path, octets: &[u8]) -> Result<(), FolderError> {
+    replace(path, octets, 0o644)
+}
+
+fn write_private(path: &Path, octets: &[u8]) -> Result<(), FolderError> {
+    replace(path, octets, 0o600)
+}
+
+fn replace(path: &Path, octets: &[u8], mode: u32) -> Result<(), FolderError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    // An old leftover may have a wider mode than the one asked for.
+    if new.exists() {
+        fs::remove_file(&new).map_err(io(&new))?;
+    }
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new).map_err(io(&new))?;
+    file.write_all(octets).and_then(|()| file.sync_all()).map_err(io(&new))?;
+    fs::rename(&new, path).map_err(io(path))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|f| f.sync_all()).map_err(io(folder))
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FolderError {
+    move |error| FolderError::Io { path: path.into(), error }
+}
