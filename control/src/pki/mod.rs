@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::credential::identity::Uri;
-use crate::credential::{Identity, Plmn, ProfileError, Role, TrustEntry};
+use crate::credential::{Identity, LongTermKey, Plmn, ProfileError, Role, SoftwareKey, TrustEntry};
 
 /// Curve of a CA's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,6 +65,14 @@ pub struct Request {
     pub groups: Vec<GroupId>,
     /// From when to when.
     pub validity: Validity,
+}
+
+/// A certificate with its key: what a device is enrolled with.
+pub struct Device {
+    /// DER, leaf first, root left out.
+    pub chain: Vec<Vec<u8>>,
+    /// The leaf's key.
+    pub key: SoftwareKey,
 }
 
 /// A revoked certificate.
@@ -212,6 +220,17 @@ impl Authority {
     ) -> Result<Vec<u8>, PkiError> {
         let params = self.leaf_params(request, rng)?;
         self.sign(&params, key)
+    }
+
+    /// Issues a leaf for a fresh key.
+    ///
+    /// # Errors
+    /// [`PkiError`].
+    pub fn enrol<R: CryptoRng + ?Sized>(&self, request: &Request, rng: &mut R) -> Result<Device, PkiError> {
+        let key = SoftwareKey::generate(rng);
+        let leaf = self.issue(request, key.public_key(), rng)?;
+        let chain = std::iter::once(leaf).chain(self.chain.iter().cloned()).collect();
+        Ok(Device { chain, key })
     }
 
     /// Revokes a serial number (big-endian): the next CRL lists it. Returns false when it was revoked before.
@@ -396,3 +415,58 @@ mod hexadecimal {
 
 /// Between root and leaf: a chain has at most 3 certificates without the root.
 const MAX_INTERMEDIATES: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::{Clock, Freshness, Judge, Need};
+    use crate::testing::rng;
+
+    const T: u64 = 1_800_000_000;
+
+    #[test]
+    fn a_whole_group_is_enrolled_and_judged() {
+        let plmn: Plmn = "001-01".parse().unwrap();
+        let validity = Validity::days(T, 1);
+        let mut root = Authority::root(plmn, Curve::P256, validity, &mut rng()).unwrap();
+        let mut judge = Judge::new(vec![root.trust_entry().unwrap()], Freshness::Refuse);
+        let clock = Clock { now: T, floor: 0 };
+        judge.install_crl(&root.crl(T, T + 86_400).unwrap(), clock).unwrap();
+        let mut serials = std::collections::BTreeSet::new();
+        for i in 0..256 {
+            let identity = Identity::new(plmn, &format!("ue-{i}")).unwrap();
+            let request = Request { identity, roles: vec![Role::Member], groups: vec![], validity };
+            let device = root.enrol(&request, &mut rng()).unwrap();
+            let need = Need { role: Role::Member, group: None };
+            let leaf = judge.judge(&device.chain, need, clock).unwrap();
+            assert_eq!((&leaf.identity, &leaf.public_key), (&request.identity, device.key.public_key()));
+            assert!(serials.insert(serial_of(&device.chain[0]).unwrap()));
+        }
+    }
+
+    #[test]
+    fn requests_that_make_no_sense_are_refused() {
+        let plmn: Plmn = "001-01".parse().unwrap();
+        let validity = Validity::days(T, 1);
+        let mut root = Authority::root(plmn, Curve::P256, validity, &mut rng()).unwrap();
+        let request = Request {
+            identity: "pc5:001-01:ue:a".parse().unwrap(),
+            roles: vec![Role::Owner],
+            groups: vec![],
+            validity,
+        };
+        let refused = |r: &Request| root.enrol(r, &mut rng()).err().unwrap().to_string();
+        let nobody = Request { roles: vec![], ..request.clone() };
+        assert_eq!(refused(&nobody), "at least one role is wanted");
+        let foreign = Request { identity: "pc5:001-001:ue:a".parse().unwrap(), ..request.clone() };
+        assert!(refused(&foreign).contains("not of PLMN 001-01"));
+        let never = Request { validity: Validity { not_before: 5, not_after: 5 }, ..request.clone() };
+        assert!(refused(&never).contains("before it begins"));
+        let far = Validity { not_before: 0, not_after: u64::MAX };
+        assert!(refused(&Request { validity: far, ..request.clone() }).contains("9999"));
+        assert!(root.crl(T, T).is_err());
+        assert_eq!(root.crl_number(), 0);
+        assert!(root.revoke(&[0, 0, 7], T));
+        assert!(!root.revoke(&[7], T));
+    }
+}
