@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod credential;
+mod files;
 pub mod hpke;
 pub mod pki;
 pub mod reject;
+pub mod vault;
 
 #[cfg(test)]
 mod testing;

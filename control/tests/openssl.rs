@@ -1,4 +1,5 @@
 //! OpenSSL as a foreign authority and a foreign checker of certificates and CRLs. Skipped where it is not installed.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::process::Command;

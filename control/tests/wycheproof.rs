@@ -1,4 +1,5 @@
 //! Wycheproof over the primitives of certificates, handshake and HPKE as this package calls them.
+#![allow(clippy::unwrap_used)]
 
 use hkdf::Hkdf;
 use p256::SecretKey;

@@ -7,8 +7,6 @@
 //! ```
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pc5_dataplane::keys::UnixSeconds;
@@ -19,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Authority, PkiError, Revocation};
 use crate::credential::{Identity, KeyError, NameError, SoftwareKey};
+use crate::files;
 
 /// A laboratory CA on disk.
 pub struct Folder {
@@ -203,29 +202,12 @@ pub fn pem(label: &str, der: &[u8]) -> String {
     out
 }
 
-/// Replaces a file in one step: after a power loss either the old or the new content is there.
 fn write(path: &Path, octets: &[u8]) -> Result<(), FolderError> {
-    replace(path, octets, 0o644)
+    files::replace(path, octets, 0o644).map_err(io(path))
 }
 
 fn write_private(path: &Path, octets: &[u8]) -> Result<(), FolderError> {
-    replace(path, octets, 0o600)
-}
-
-fn replace(path: &Path, octets: &[u8], mode: u32) -> Result<(), FolderError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    // An old leftover may have a wider mode than the one asked for.
-    if new.exists() {
-        fs::remove_file(&new).map_err(io(&new))?;
-    }
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new).map_err(io(&new))?;
-    file.write_all(octets).and_then(|()| file.sync_all()).map_err(io(&new))?;
-    fs::rename(&new, path).map_err(io(path))?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(folder).and_then(|f| f.sync_all()).map_err(io(folder))
+    files::replace(path, octets, 0o600).map_err(io(path))
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FolderError {
