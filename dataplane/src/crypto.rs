@@ -11,15 +11,26 @@
 //! | --- | --- |
 //! | `ring`, RustCrypto `aes` and `ghash` (AES instructions, or bitsliced without them) | no |
 //! | kernels of `raw` on AES, GFNI and carry-less multiplication instructions | no |
+//! | SNOW 5G, CMAC, POLYVAL, GF(2^64) of EIA1, windows of EIA3, comparing of tags | no |
+//! | portable SNOW 3G, ZUC, ZUC-256 | **yes**: table look-ups at places made of key and IV, seen through shared caches |
 
 mod aes_gcm;
+pub mod algorithm;
 pub mod cmac;
+pub mod eea1;
 pub mod eea2;
+pub mod eea3;
+pub mod eia1;
 pub mod eia2;
+pub mod eia3;
 mod frame;
+pub mod nca;
 mod null;
 mod ring_gcm;
 mod self_test;
+pub mod snow3g;
+pub mod snow5g;
+pub mod zuc;
 
 pub use self_test::{SelfTestError, self_test};
 
@@ -69,6 +80,9 @@ struct Tier {
 const TIERS: &[Tier] = &[
     Tier { kernel: Kernel::Portable, suites: &[Suite::Eea0], make: |_| Some(Box::new(null::Null)) },
     Tier { kernel: Kernel::Portable, suites: &[Suite::Eea2, Suite::Eea2Eia2], make: eea2::portable },
+    Tier { kernel: Kernel::Portable, suites: &[Suite::Eea1, Suite::Eea1Eia1], make: eea1::portable },
+    Tier { kernel: Kernel::Portable, suites: &[Suite::Eea3, Suite::Eea3Eia3], make: eea3::portable },
+    Tier { kernel: Kernel::Portable, suites: &[Suite::Nca4, Suite::Nca5, Suite::Nca6], make: nca::portable },
     Tier { kernel: Kernel::Portable, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: aes_gcm::portable },
     Tier { kernel: Kernel::Ring, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: ring_gcm::ring },
     Tier { kernel: Kernel::Avx512, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: raw::avx512 },
