@@ -77,3 +77,22 @@ impl ZeroizeOnDrop for Cmac {}
 fn double(x: u128) -> u128 {
     x << 1 ^ ((x >> 127).wrapping_neg() & 0x87)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::cmac::Mac;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn equals_another_implementation(key: [u8; 16], prefix in prop::collection::vec(any::<u8>(), 0..40),
+                                         message in prop::collection::vec(any::<u8>(), 0..80)) {
+            let mut other = <::cmac::Cmac<Aes128> as ::cmac::KeyInit>::new(&key.into());
+            other.update(&prefix);
+            other.update(&message);
+            let expected: [u8; 16] = other.finalize().into_bytes().into();
+            prop_assert_eq!(Cmac::new(&key).mac(&prefix, &message, message.len() * 8), expected);
+        }
+    }
+}
