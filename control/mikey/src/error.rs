@@ -300,7 +300,9 @@ impl Reject {
     pub fn error_no(&self) -> ErrorNo {
         match self {
             Self::AuthenticationFailed | Self::KeyDoesNotOpen | Self::UnknownPsk(_) => ErrorNo::AUTH_FAILURE,
-            Self::TimestampType(_) | Self::TimestampOutOfRange { .. } | Self::Replay { .. } => ErrorNo::INVALID_TS,
+            Self::TimestampType(_) | Self::TimestampOutOfRange { .. } | Self::Replay { .. } => {
+                ErrorNo::INVALID_TS
+            }
             Self::Prf(_) => ErrorNo::INVALID_PRF,
             Self::MacAlgorithm(_) => ErrorNo::INVALID_MAC,
             Self::EncryptionAlgorithm(_) => ErrorNo::INVALID_ENCR,

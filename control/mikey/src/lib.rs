@@ -1,12 +1,27 @@
 //! MIKEY, ECCSI and SAKKE.
 #![forbid(unsafe_code)]
 
+mod claimed;
 pub mod codec;
 pub mod error;
+pub mod identifier;
+mod kemac;
+pub mod keys;
+pub mod prf;
+pub mod psk;
+mod replay;
 mod secret;
 mod time;
 
+pub use claimed::ClaimedMessage;
 pub use codec::Message;
 pub use error::{DecodeError, EncodeError, KeyError, Reject};
+pub use kemac::{Encryption, MacAlgorithm, Protection};
+pub use replay::{ReplayCache, Standing, Window};
 pub use secret::Secret;
 pub use time::{Date, NtpTime};
+
+/// Lower-case hexadecimal, for names of keys in errors.
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|o| format!("{o:02x}")).collect()
+}

@@ -82,7 +82,7 @@ impl NtpTime {
     }
 }
 
-/// RFC 3339 text with seconds, `2025-10-05T14:12:08Z`.
+/// RFC 3339 text with seconds, `2025-10-02T23:47:52Z`.
 impl fmt::Display for NtpTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Date { year, month, day } = self.date();

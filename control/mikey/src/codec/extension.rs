@@ -135,9 +135,7 @@ impl GeneralExtension {
                     Ok(Self::KeyParameters(KeyParametersContent::Clear(p)))
                 }),
             },
-            extension_type => {
-                Ok(Self::Other { extension_type, data: r.rest("General Extension data")? })
-            }
+            extension_type => Ok(Self::Other { extension_type, data: r.rest("General Extension data")? }),
         })
     }
 

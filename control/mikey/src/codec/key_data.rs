@@ -137,10 +137,8 @@ impl KeyData {
 
     fn write(&self, out: &mut Vec<u8>, next: PayloadType) -> Written {
         let code = self.key_type.0;
-        let has_salt = self
-            .key_type
-            .has_salt()
-            .ok_or(EncodeError::UnknownCode { field: "Key data type", code })?;
+        let has_salt =
+            self.key_type.has_salt().ok_or(EncodeError::UnknownCode { field: "Key data type", code })?;
         out.extend_from_slice(&[next.0, code << 4 | self.validity.kv().0]);
         writer::data16(out, "Key data key", self.key.expose())?;
         match (&self.salt, has_salt) {

@@ -95,11 +95,7 @@ impl Message {
             }
         }
         if out.len() > limits::MESSAGE {
-            return Err(EncodeError::TooLong {
-                field: "message",
-                length: out.len(),
-                limit: limits::MESSAGE,
-            });
+            return Err(EncodeError::TooLong { field: "message", length: out.len(), limit: limits::MESSAGE });
         }
         Ok(out)
     }

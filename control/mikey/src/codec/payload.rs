@@ -1,8 +1,8 @@
 //! The payloads.
 
 use super::{
-    CertType, DhGroup, EncrAlg, ErrorNo, GeneralExtension, HashFunc, IdRole, IdScheme, IdType, KeyValidity, Kv,
-    MacAlg, PayloadType, ProtType, SakkeParams, SignType, SrtpParam, TsType,
+    CertType, DhGroup, EncrAlg, ErrorNo, GeneralExtension, HashFunc, IdRole, IdScheme, IdType, KeyValidity,
+    Kv, MacAlg, PayloadType, ProtType, SakkeParams, SignType, SrtpParam, TsType,
     reader::{Read, Reader, text_of},
     writer::{self, Written},
 };

@@ -182,11 +182,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Records what `read` reads as one part.
-    pub(crate) fn part<T>(
-        &mut self,
-        name: &'static str,
-        read: impl FnOnce(&mut Self) -> Read<T>,
-    ) -> Read<T> {
+    pub(crate) fn part<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
         if self.depth >= limits::DEPTH {
             return self.error(name, self.position, Problem::Limit(limits::DEPTH));
         }
@@ -201,14 +197,7 @@ impl<'a> Reader<'a> {
         if let Some(record) = &mut self.record {
             let children = record.pop().unwrap_or_default();
             if let Some(outer) = record.last_mut() {
-                outer.push(Field {
-                    name,
-                    offset,
-                    length,
-                    meaning: String::new(),
-                    secret: false,
-                    children,
-                });
+                outer.push(Field { name, offset, length, meaning: String::new(), secret: false, children });
             }
         }
         value
