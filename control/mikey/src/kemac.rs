@@ -145,7 +145,7 @@ impl Envelope<'_> {
         match encryption {
             Encryption::AesCm128 | Encryption::AesCm256 => self.counter_mode(encryption, &mut data),
             Encryption::AesKw128 => {
-                if data.len() < 16 || data.len() % 8 != 0 {
+                if data.len() < 16 || !data.len().is_multiple_of(8) {
                     return Err(EncodeError::WrongLength {
                         field: "Key data under AES-KW-128",
                         length: data.len(),
@@ -257,7 +257,7 @@ mod key_wrap {
 
     /// `None` where the length is wrong or the initial value does not come out.
     pub(super) fn unwrap(key: &Secret, salt: &Secret, data: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        if data.len() < 24 || data.len() % 8 != 0 {
+        if data.len() < 24 || !data.len().is_multiple_of(8) {
             return None;
         }
         let mut out = Zeroizing::new(data.to_vec());
