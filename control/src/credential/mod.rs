@@ -10,7 +10,7 @@ mod crl;
 pub mod identity;
 mod judge;
 pub mod key;
-mod profile;
+pub(crate) mod profile;
 mod refusal;
 mod wire;
 

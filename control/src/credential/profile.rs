@@ -180,6 +180,12 @@ impl CaKey {
     }
 }
 
+/// The P-256 key of a certification request, and the same as a verifier.
+pub(crate) fn request_key(spki: &SubjectPublicKeyInfoOwned) -> Option<(PublicKey, CaKey)> {
+    let verifier = CaKey::new(spki).filter(|k| k.curve == Curve::P256)?;
+    Some((public_key(&verifier.point)?, verifier))
+}
+
 /// The octets that were signed, the algorithm, and the signature, of any X.509 SIGNED structure.
 pub(crate) fn signed(der: &[u8]) -> Option<(&[u8], AlgorithmIdentifierOwned, &[u8])> {
     let mut reader = SliceReader::new(der).ok()?;

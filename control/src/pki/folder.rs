@@ -130,20 +130,41 @@ impl Folder {
         leaf: &[u8],
         key: Option<&SoftwareKey>,
     ) -> Result<PathBuf, FolderError> {
-        let issued = self.path.join("issued");
-        if let Some(key) = key {
-            write_private(&issued.join(format!("{}.key", identity.id())), key.to_pkcs8_pem()?.as_bytes())?;
+        // An identity's last part may be `..`, which is no name of a file.
+        match identity.id().starts_with('.') {
+            true => self.store(&format!("_{}", identity.id()), leaf, key),
+            false => self.store(identity.id(), leaf, key),
         }
-        let mut chain = pem("CERTIFICATE", leaf);
-        self.authority.chain().iter().for_each(|c| chain.push_str(&pem("CERTIFICATE", c)));
-        let path = issued.join(format!("{}.pem", identity.id()));
-        write(&path, chain.as_bytes())?;
-        Ok(path)
+    }
+
+    /// Stores a server's chain and key as `issued/NAME.pem` and `.key`; returns the path of the chain.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn store_server(&self, name: &str, leaf: &[u8], key: &SoftwareKey) -> Result<PathBuf, FolderError> {
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
+            let what = "not a name of a host".into();
+            return Err(FolderError::Content { path: name.into(), what });
+        }
+        self.store(name, leaf, Some(key))
     }
 
     /// Path of the chain stored for an identity.
     pub fn leaf_path(&self, identity: &Identity) -> PathBuf {
-        self.path.join("issued").join(format!("{}.pem", identity.id()))
+        let dot = if identity.id().starts_with('.') { "_" } else { "" };
+        self.path.join("issued").join(format!("{dot}{}.pem", identity.id()))
+    }
+
+    fn store(&self, name: &str, leaf: &[u8], key: Option<&SoftwareKey>) -> Result<PathBuf, FolderError> {
+        let issued = self.path.join("issued");
+        if let Some(key) = key {
+            write_private(&issued.join(format!("{name}.key")), key.to_pkcs8_pem()?.as_bytes())?;
+        }
+        let mut chain = pem("CERTIFICATE", leaf);
+        self.authority.chain().iter().for_each(|c| chain.push_str(&pem("CERTIFICATE", c)));
+        let path = issued.join(format!("{name}.pem"));
+        write(&path, chain.as_bytes())?;
+        Ok(path)
     }
 
     /// Makes the next CRL and stores it, number first: a number that was seen outside is never given again.

@@ -4,6 +4,7 @@
 //!
 //! Its keys lie in plain files: a laboratory's, not an operator's.
 
+pub mod csr;
 mod folder;
 
 pub use folder::{Folder, FolderError, pem, read_certificates};
@@ -15,8 +16,8 @@ use pc5_dataplane::keys::UnixSeconds;
 use rand_core::CryptoRng;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
-    DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
-    SanType, SerialNumber, SubjectPublicKeyInfo,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,9 @@ pub enum PkiError {
     /// Encoding or signing failed.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// A certification request that shows nothing.
+    #[error("certification request: {0}")]
+    Request(&'static str),
     /// A time or key that X.509 cannot say.
     #[error("{0}")]
     Unencodable(&'static str),
@@ -231,6 +235,35 @@ impl Authority {
         let leaf = self.issue(request, key.public_key(), rng)?;
         let chain = std::iter::once(leaf).chain(self.chain.iter().cloned()).collect();
         Ok(Device { chain, key })
+    }
+
+    /// Issues a TLS server certificate for a network function, for DNS names and IP addresses; returns its DER.
+    ///
+    /// # Errors
+    /// [`PkiError`].
+    pub fn issue_server<R: CryptoRng + ?Sized>(
+        &self,
+        names: &[String],
+        validity: Validity,
+        key: &PublicKey,
+        rng: &mut R,
+    ) -> Result<Vec<u8>, PkiError> {
+        let Some(first) = names.first() else {
+            return Err(PkiError::Unencodable("at least one name is wanted"));
+        };
+        let mut params = params(first, validity, rng)?;
+        for name in names {
+            params.subject_alt_names.push(match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(name.as_str().try_into()?),
+            });
+        }
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        params.crl_distribution_points = self.distribution_points();
+        self.sign(&params, key)
     }
 
     /// Revokes a serial number (big-endian): the next CRL lists it. Returns false when it was revoked before.
