@@ -3,13 +3,17 @@
 
 mod claimed;
 pub mod codec;
+pub mod eccsi;
 pub mod error;
+mod field;
 pub mod identifier;
 mod kemac;
 pub mod keys;
+mod pairing;
 pub mod prf;
 pub mod psk;
 mod replay;
+pub mod sakke;
 mod secret;
 mod time;
 
