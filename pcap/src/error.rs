@@ -1,12 +1,11 @@
 //! What can be wrong with a capture, and where.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 /// What a field or a file should have held instead of what was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// This value and no other.
     Exactly(u64),
@@ -17,7 +16,7 @@ pub enum Expected {
     /// Any value below this one.
     Below(u64),
     /// A rule in words.
-    Rule(Cow<'static, str>),
+    Rule(&'static str),
 }
 
 impl fmt::Display for Expected {

@@ -79,8 +79,11 @@ pub(crate) mod spec {
 
 /// Our own choices.
 pub mod limits {
-    /// Octets asked of the system at once.
+    /// Octets of a file asked of the system at once, by a thread of its own.
     pub const BLOCK_LEN: usize = 1 << 20;
+    /// Octets asked of a pipe at once, in the parser's own thread: it gives less anyway, and what was just copied is
+    /// still in the core's second cache when it is parsed.
+    pub const PIPE_BLOCK_LEN: usize = 256 << 10;
     /// Longest captured frame, octets: the largest snap length of tcpdump.
     pub const MAX_FRAME_LEN: u32 = 262_144;
     /// Longest pcapng block that is looked into (packets, section headers, interface descriptions), octets. Other

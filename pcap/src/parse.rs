@@ -37,7 +37,7 @@ pub(crate) struct Packet {
 }
 
 /// Why no packet was parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// The named thing takes at least this many octets, and not all of them are in memory.
     Need(&'static str, usize),
@@ -48,7 +48,7 @@ pub(crate) enum Stop {
 }
 
 /// A field that cannot be as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Defect {
     /// Where the field is, counted from the start of the octets that were parsed.
     pub(crate) at: usize,
@@ -279,7 +279,7 @@ pub(crate) fn section_header(octets: &[u8]) -> Result<(Layout, usize), Stop> {
                 at: 8,
                 field: "Byte-Order Magic of the Section Header Block",
                 found: u64::from(other),
-                expected: Expected::Rule("439041101 in either byte order".into()),
+                expected: Expected::Rule("439041101 in either byte order"),
             }));
         }
     };
@@ -297,7 +297,7 @@ pub(crate) fn section_header(octets: &[u8]) -> Result<(Layout, usize), Stop> {
         (14, "minor version of the section", minor, minor == 0 || minor == 2),
     ] {
         if !fits {
-            let expected = Expected::Rule("version 1.0 or 1.2".into());
+            let expected = Expected::Rule("version 1.0 or 1.2");
             return Err(Stop::Defect(Defect { at, field, found: u64::from(value), expected }));
         }
     }
@@ -454,7 +454,7 @@ fn length_defect(total_len: u32, at_least: usize) -> Stop {
     let expected = if total_len.is_multiple_of(4) {
         Expected::AtLeast(at_least as u64)
     } else {
-        Expected::Rule("a multiple of 4".into())
+        Expected::Rule("a multiple of 4")
     };
     Stop::Defect(Defect { at: 4, field: "Block Total Length", found: u64::from(total_len), expected })
 }
@@ -468,7 +468,7 @@ fn captured_len_defect(at: usize, found: u32, room: u32) -> Stop {
 #[cold]
 fn no_such_interface(at: usize, found: u32, known: usize) -> Stop {
     let expected = match known {
-        0 => Expected::Rule("an Interface Description Block before the first packet".into()),
+        0 => Expected::Rule("an Interface Description Block before the first packet"),
         known => Expected::Below(known as u64),
     };
     Stop::Defect(Defect { at, field: "interface of the packet", found: u64::from(found), expected })

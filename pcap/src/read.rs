@@ -47,8 +47,10 @@ pub struct ReadStats {
 pub struct Reader<S = FileSource> {
     source: S,
     block: Block,
-    /// Offset in the file of the first octet in `block` that is not parsed.
-    offset: u64,
+    /// Offset in the file of what is at index 0 of `block`: below 0 while that is headroom, and then wrapped.
+    base: u64,
+    /// Octets parsed before the last rewind.
+    octets_before: u64,
     layout: Layout,
     interfaces: Vec<Interface>,
     text_len: usize,
@@ -96,7 +98,8 @@ impl<S: BlockSource> Reader<S> {
         let mut reader = Self {
             source,
             block: Block::default(),
-            offset: 0,
+            base: 0,
+            octets_before: 0,
             layout: Layout::PcapNg { big_endian: false },
             interfaces: Vec::new(),
             text_len: 0,
@@ -126,8 +129,6 @@ impl<S: BlockSource> Reader<S> {
         };
         let at = self.block.start + packet.data_at;
         self.block.start += packet.len;
-        self.offset += packet.len as u64;
-        self.stats.octets += packet.len as u64;
         self.stats.records += 1;
         let data = self.block.octets.get(at..at + packet.data_len).unwrap_or(&[]);
         Ok(Some(record(&packet, data, self.section_base)))
@@ -152,8 +153,7 @@ impl<S: BlockSource> Reader<S> {
             octets: 0,
             records: 0,
             start: &mut self.block.start,
-            offset: &mut self.offset,
-            stats: &mut self.stats,
+            all_records: &mut self.stats.records,
         }))
     }
 
@@ -173,12 +173,12 @@ impl<S: BlockSource> Reader<S> {
 
     /// Offset in the file of the next octet to be parsed.
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.base.wrapping_add(self.block.start as u64)
     }
 
     /// What was read so far.
     pub fn stats(&self) -> ReadStats {
-        self.stats
+        ReadStats { octets: self.octets_before + self.offset(), ..self.stats }
     }
 
     /// How the capture is read: `io_uring`, or the plain way and why.
@@ -191,18 +191,19 @@ impl<S: BlockSource> Reader<S> {
     ///
     /// Fails when the input is no regular file, or does not begin like a capture any more.
     pub fn rewind(&mut self) -> Result<(), PcapError> {
+        self.octets_before += self.offset();
         if self.at_end && !self.failed && self.blocks_since_start == 1 {
             // Everything there is of the file still lies in this block, from here back to its first octet.
-            let len = usize::try_from(self.offset).unwrap_or(usize::MAX);
+            let len = usize::try_from(self.offset()).unwrap_or(usize::MAX);
             self.block.start = self.block.start.saturating_sub(len);
         } else {
             self.source.rewind().map_err(|source| PcapError::Rewind { source })?;
             let spent = std::mem::take(&mut self.block);
             self.source.recycle(spent);
+            self.base = 0;
             self.blocks_since_start = 0;
             self.at_end = false;
         }
-        self.offset = 0;
         self.failed = false;
         self.interfaces.clear();
         self.text_len = 0;
@@ -258,7 +259,7 @@ impl<S: BlockSource> Reader<S> {
                 offset: if version.0 == spec::PCAP_VERSION.0 { 6 } else { 4 },
                 field: "version of the pcap file",
                 found: u64::from(if version.0 == spec::PCAP_VERSION.0 { version.1 } else { version.0 }),
-                expected: Expected::Rule("version 2.4".into()),
+                expected: Expected::Rule("version 2.4"),
             });
         }
         let link_type = parse::word32(big_endian, [l0, l1, l2, l3]);
@@ -311,7 +312,7 @@ impl<S: BlockSource> Reader<S> {
                 match self.block.rest().len() {
                     0 => Ok(false),
                     found => Err(PcapError::CutOff {
-                        offset: self.offset,
+                        offset: self.offset(),
                         what,
                         found: found as u64,
                         expected: expected as u64,
@@ -319,7 +320,7 @@ impl<S: BlockSource> Reader<S> {
                 }
             }
             Stop::Defect(defect) => Err(PcapError::Malformed {
-                offset: self.offset + defect.at as u64,
+                offset: self.offset() + defect.at as u64,
                 field: defect.field,
                 found: defect.found,
                 expected: defect.expected,
@@ -354,7 +355,7 @@ impl<S: BlockSource> Reader<S> {
 
     /// Passes over a block of any length, checking that it is whole and ends as it should.
     fn pass_over(&mut self, total_len: u32) -> Result<bool, PcapError> {
-        let begin = self.offset;
+        let begin = self.offset();
         let mut left = total_len as usize - 4;
         loop {
             let step = left.min(self.block.rest().len());
@@ -365,7 +366,7 @@ impl<S: BlockSource> Reader<S> {
                     let repeated = parse::word32(self.big_endian(), *trailer);
                     if repeated != total_len {
                         return Err(PcapError::Malformed {
-                            offset: self.offset,
+                            offset: self.offset(),
                             field: parse::TRAILER,
                             found: u64::from(repeated),
                             expected: Expected::Exactly(u64::from(total_len)),
@@ -381,7 +382,7 @@ impl<S: BlockSource> Reader<S> {
                 return Err(PcapError::CutOff {
                     offset: begin,
                     what: "block",
-                    found: self.offset - begin + self.block.rest().len() as u64,
+                    found: self.offset() - begin + self.block.rest().len() as u64,
                     expected: u64::from(total_len),
                 });
             }
@@ -399,7 +400,7 @@ impl<S: BlockSource> Reader<S> {
             None
         };
         if let Some((what, limit)) = beyond {
-            return Err(PcapError::Limit { offset: self.offset, what, limit: limit as u64 });
+            return Err(PcapError::Limit { offset: self.offset(), what, limit: limit as u64 });
         }
         self.units.push(Unit::of(&interface));
         self.interfaces.push(interface);
@@ -414,8 +415,6 @@ impl<S: BlockSource> Reader<S> {
 
     fn consume(&mut self, len: usize) {
         self.block.start += len;
-        self.offset += len as u64;
-        self.stats.octets += len as u64;
     }
 
     /// Puts the next block of the file behind what is left of this one; `false` when there is none.
@@ -425,7 +424,7 @@ impl<S: BlockSource> Reader<S> {
         }
         let read = self.source.next_block();
         let mut next = read.map_err(|source| PcapError::Read {
-            offset: self.offset + self.block.rest().len() as u64,
+            offset: self.offset() + self.block.rest().len() as u64,
             source,
         })?;
         self.at_end = next.last;
@@ -435,7 +434,9 @@ impl<S: BlockSource> Reader<S> {
         }
         self.stats.blocks += 1;
         self.blocks_since_start += 1;
+        let offset = self.offset();
         next.prepend(self.block.rest());
+        self.base = offset.wrapping_sub(next.start as u64);
         let spent = std::mem::replace(&mut self.block, next);
         self.source.recycle(spent);
         Ok(true)
@@ -454,8 +455,7 @@ pub struct Chunk<'a> {
     octets: usize,
     records: u64,
     start: &'a mut usize,
-    offset: &'a mut u64,
-    stats: &'a mut ReadStats,
+    all_records: &'a mut u64,
 }
 
 impl<'a> Chunk<'a> {
@@ -482,9 +482,7 @@ impl<'a> Iterator for Chunk<'a> {
 impl Drop for Chunk<'_> {
     fn drop(&mut self) {
         *self.start += self.octets;
-        *self.offset += self.octets as u64;
-        self.stats.octets += self.octets as u64;
-        self.stats.records += self.records;
+        *self.all_records += self.records;
     }
 }
 

@@ -189,7 +189,7 @@ impl<K: BlockSink> Writer<K> {
 
     fn pcap_header(&mut self, interface: &Interface) -> Result<(), PcapError> {
         let refuse = |what, found, expected: &'static str| {
-            Err(PcapError::Unwritable { what, found, expected: Expected::Rule(expected.into()) })
+            Err(PcapError::Unwritable { what, found, expected: Expected::Rule(expected) })
         };
         if self.interfaces > 0 {
             return refuse("number of interfaces of a pcap file", 2, "one; write pcapng for several");

@@ -14,9 +14,9 @@ pub struct ReadSource<R> {
 }
 
 impl<R: Read> ReadSource<R> {
-    /// Reads in blocks of about 1 MiB, or of what `input` gives at once.
+    /// Reads in blocks of 256 KiB, or of what `input` gives at once.
     pub fn new(input: R) -> Self {
-        Self::with_block_len(input, limits::BLOCK_LEN)
+        Self::with_block_len(input, limits::PIPE_BLOCK_LEN)
     }
 
     /// Reads in blocks of at most `block_len` octets; at least one.
