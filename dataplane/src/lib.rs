@@ -12,6 +12,7 @@ mod context;
 pub mod crypto;
 pub mod engine;
 pub mod ids;
+pub mod io;
 pub mod kdf;
 pub mod keys;
 pub mod pdu;

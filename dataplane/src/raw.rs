@@ -7,6 +7,8 @@
 #![allow(clippy::needless_range_loop, reason = "an index of a lane selects from several arrays at once")]
 
 pub mod cpu;
+pub(crate) mod ring;
+pub(crate) mod sys;
 
 use crate::cipher::Cipher;
 use crate::suite::Suite;

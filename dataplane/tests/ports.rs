@@ -1,0 +1,305 @@
+//! Packet ports over veth pairs in namespaces of their own. Skipped, with the reason printed, where there can be none.
+
+use std::time::{Duration, Instant};
+
+use pc5_dataplane::batch::{Batch, Meta};
+use pc5_dataplane::ids::{GroupId, Layer2Id};
+use pc5_dataplane::io::af_packet::{AfPacket, Receive, Settings};
+use pc5_dataplane::io::netns::Namespace;
+use pc5_dataplane::io::{Link, PacketIo, Traffic, TxOutcome, worker_of};
+use pc5_dataplane::pdu::{Address, parse};
+use pc5_dataplane::verdict::Verdict;
+
+const SOON: Duration = Duration::from_millis(100);
+
+fn id(n: u32) -> Layer2Id {
+    Layer2Id::new(n).unwrap()
+}
+
+fn link() -> Address {
+    Address::link(id(0xff_fffe), id(1))
+}
+
+/// A frame of `len` octets with a serial number behind its headers.
+fn frame(address: Address, lcid: u8, serial: u32, len: usize) -> Vec<u8> {
+    let sdu_type = if lcid < 28 { 3 } else { 2 };
+    let key_id = if lcid == 28 { 0 } else { 7 };
+    let mut f = address.ethernet_header().to_vec();
+    f.extend([lcid, if len < 60 { (len - 16) as u8 } else { 0 }, sdu_type << 5, 0, key_id, 0, 0]);
+    f.extend(serial.to_be_bytes());
+    f.resize(len, serial as u8);
+    f
+}
+
+/// Frames as if they had been sealed.
+fn sealed(frames: &[Vec<u8>]) -> Batch {
+    let mut batch = Batch::new(frames.len());
+    for f in frames {
+        let slot = batch.push_frame(f, Meta::default()).unwrap();
+        let s = &mut batch.slots_mut()[slot];
+        (s.len, s.verdict) = (f.len() as u32 - 21, Verdict::Accepted);
+    }
+    batch
+}
+
+/// Receives until nothing comes for a while, or `most` frames.
+fn drain(port: &mut dyn PacketIo, most: usize) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut batch = Batch::new(64);
+    let end = Instant::now() + Duration::from_secs(5);
+    while all.len() < most && Instant::now() < end {
+        batch.clear();
+        if port.rx(&mut batch, SOON).unwrap() == 0 {
+            break;
+        }
+        all.extend((0..batch.len()).map(|i| batch.received(i).to_vec()));
+    }
+    all
+}
+
+fn sent(n: u64) -> TxOutcome {
+    TxOutcome { sent: n, ..TxOutcome::default() }
+}
+
+/// Two namespaces, `a` and `b`, with interfaces of the same names.
+fn wire(test: &str) -> Option<(Namespace, Namespace)> {
+    let a = Namespace::or_skip(test)?;
+    let b = Namespace::or_skip(test)?;
+    a.wire("air0", &b, "air1").unwrap();
+    Some((a, b))
+}
+
+fn open(ns: &Namespace, settings: &Settings) -> AfPacket {
+    ns.inside(|| AfPacket::open(settings)).unwrap().unwrap()
+}
+
+const WAYS: [Receive; 3] = [Receive::BLOCKS, Receive::FRAMES, Receive::Socket];
+
+#[test]
+fn frames_cross_in_order_and_are_counted() {
+    let Some((a, b)) = wire("frames_cross_in_order_and_are_counted") else { return };
+    for receive in WAYS {
+        let mut near = open(&a, &Settings { receive, ..Settings::new("air0") });
+        let mut far = open(&b, &Settings { receive, ..Settings::new("air1") });
+        let frames: Vec<_> = (0..600).map(|i| frame(link(), 1, i, 60 + i as usize % 1_455)).collect();
+        let mut batch = sealed(&frames);
+        batch.slots_mut()[3].verdict = Verdict::NoKey;
+        assert_eq!(near.tx(&batch).unwrap(), sent(599), "{receive:?}");
+        let got = drain(&mut far, 599);
+        let want: Vec<_> = (0..600).filter(|&i| i != 3).map(|i| frames[i].clone()).collect();
+        assert_eq!(got.len(), want.len(), "{receive:?}");
+        assert_eq!(got, want, "{receive:?}");
+        let counters = far.counters();
+        assert_eq!((counters.received, counters.kernel_drops, counters.refused), (599, 0, 0));
+        assert_eq!(near.counters().tx, sent(599));
+        assert_eq!(near.counters().received, 0, "no copies of what went out");
+        far.tx(&sealed(&frames[..2])).unwrap();
+        assert_eq!(drain(&mut near, 2), frames[..2], "and back");
+    }
+}
+
+#[test]
+fn a_tag_is_put_on_what_leaves_and_taken_off_what_comes() {
+    let Some((a, b)) = wire("a_tag_is_put_on_what_leaves_and_taken_off_what_comes") else { return };
+    let mut near = open(&a, &Settings { tag: Some(0x2005), ..Settings::new("air0") });
+    for receive in WAYS {
+        let mut far = open(&b, &Settings { receive, ..Settings::new("air1") });
+        let frames = [frame(link(), 1, 1, 60), frame(link(), 1, 2, 1_514)];
+        let wire = Tcpdump::start(&b, "air1");
+        assert_eq!(near.tx(&sealed(&frames)).unwrap(), sent(2));
+        let got = drain(&mut far, 2);
+        assert_eq!(got, frames, "{receive:?}");
+        assert!(parse(&got[0]).is_ok());
+        if let Some(octets) = wire.map(Tcpdump::stop) {
+            let tagged = [&link().ethernet_header()[..12], &[0x81, 0, 0x20, 5, 0x88, 0xb5, 1]].concat();
+            assert_eq!(octets.windows(tagged.len()).filter(|w| *w == tagged).count(), 2, "{receive:?}");
+        }
+    }
+}
+
+/// Captures two frames as they are on the wire; `None` where there is no tcpdump.
+struct Tcpdump(std::process::Child);
+
+impl Tcpdump {
+    fn start(ns: &Namespace, interface: &str) -> Option<Self> {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
+        let mut child = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                ns.name(),
+                "tcpdump",
+                "--immediate-mode",
+                "-c",
+                "2",
+                "-U",
+                "-w",
+                "-",
+                "-i",
+                interface,
+            ])
+            .args(["ether", "proto", "0x88b5", "or", "vlan"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut said = BufReader::new(child.stderr.take()?).lines().map_while(Result::ok);
+        if said.any(|line| line.contains("listening on")) {
+            std::thread::spawn(move || said.count());
+            return Some(Self(child));
+        }
+        let _ = child.wait();
+        eprintln!("no tcpdump: the tag on the wire is not looked at");
+        None
+    }
+
+    fn stop(mut self) -> Vec<u8> {
+        std::thread::sleep(SOON);
+        // It ends by itself after two frames; if they did not come, now.
+        let _ = self.0.kill();
+        self.0.wait_with_output().unwrap().stdout
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named_and_the_rest_goes() {
+    let Some((a, b)) = wire("what_does_not_fit_is_named_and_the_rest_goes") else { return };
+    let mut near = open(&a, &Settings::new("air0"));
+    let mut far = open(&b, &Settings::new("air1"));
+    assert_eq!(near.max_frame(), 1_514);
+    let frames: Vec<_> =
+        [100, 1_514, 1_515, 9_000, 100].iter().map(|&len| frame(link(), 1, len as u32, len)).collect();
+    let outcome = near.tx(&sealed(&frames)).unwrap();
+    // The kernel's limit leaves room for a tag on most drivers; ours does not.
+    assert_eq!((outcome.sent, outcome.too_long, outcome.total()), (3, 2, 5));
+    assert_eq!(drain(&mut far, 3).len(), 3);
+}
+
+#[test]
+fn other_ethertypes_are_not_seen() {
+    let Some((a, b)) = wire("other_ethertypes_are_not_seen") else { return };
+    let mut near = open(&a, &Settings::new("air0"));
+    let mut far = open(&b, &Settings::new("air1"));
+    let mut other = frame(link(), 1, 1, 80);
+    other[12..14].copy_from_slice(&[0x88, 0xb6]);
+    near.tx(&sealed(&[other, frame(link(), 1, 2, 80)])).unwrap();
+    assert_eq!(drain(&mut far, 2), [frame(link(), 1, 2, 80)]);
+}
+
+#[test]
+fn data_that_overflow_cost_no_signalling() {
+    let Some((a, b)) = wire("data_that_overflow_cost_no_signalling") else { return };
+    for receive in
+        [Receive::Blocks { block_len: 1 << 16, blocks: 2, timer_ms: 1 }, Receive::Frames { frames: 64 }]
+    {
+        let mut near = open(&a, &Settings::new("air0"));
+        let data = Settings { traffic: Traffic::Data, receive, ..Settings::new("air1") };
+        let mut data = open(&b, &data);
+        let signalling =
+            Settings { traffic: Traffic::Signalling, receive: Receive::Socket, ..Settings::new("air1") };
+        let mut signalling = open(&b, &signalling);
+        let flood: Vec<_> = (0..2_000).map(|i| frame(link(), 1, i, 500)).collect();
+        let calls: Vec<_> = (0..60).map(|i| frame(link(), 28 + (i % 3) as u8, i, 90)).collect();
+        for (part, call) in flood.chunks(100).zip(calls.chunks(3)) {
+            assert_eq!(near.tx(&sealed(part)).unwrap(), sent(100));
+            assert_eq!(near.tx(&sealed(call)).unwrap(), sent(3));
+        }
+        assert_eq!(drain(&mut signalling, 60), calls, "{receive:?}");
+        assert_eq!(signalling.counters().kernel_drops, 0);
+        let got = drain(&mut data, 2_000).len() as u64;
+        let counters = data.counters();
+        assert!(counters.kernel_drops > 500, "{receive:?}: {counters:?}");
+        assert_eq!(counters.received, got);
+        assert_eq!(counters.received + counters.kernel_drops, 2_000, "{receive:?}: {counters:?}");
+    }
+}
+
+#[test]
+fn workers_share_frames_by_address_pair() {
+    let Some((a, b)) = wire("workers_share_frames_by_address_pair") else { return };
+    let mut near = open(&a, &Settings::new("air0"));
+    let settings = Settings { traffic: Traffic::Data, ..Settings::new("air1") };
+    let mut far = b.inside(|| AfPacket::open_shared(&settings, 3)).unwrap().unwrap();
+    let addresses: Vec<_> = (1..=100)
+        .map(|n| match n % 4 {
+            0 => Address::group(GroupId::new(0xf0_0001).unwrap(), id(n)),
+            _ => Address::link(id(0xff_fffe), id(n)),
+        })
+        .collect();
+    let frames: Vec<_> = addresses.iter().map(|&a| frame(a, 1, 9, 100)).collect();
+    for _ in 0..5 {
+        assert_eq!(near.tx(&sealed(&frames)).unwrap(), sent(100));
+    }
+    let mut total = 0;
+    for (worker, port) in far.iter_mut().enumerate() {
+        let got = drain(port, 500);
+        assert!(!got.is_empty());
+        total += got.len();
+        for f in got {
+            assert_eq!(worker_of(parse(&f).unwrap().address, 3), worker);
+        }
+    }
+    assert_eq!(total, 500);
+}
+
+#[test]
+fn a_link_that_goes_down_or_away_comes_back() {
+    let Some((a, b)) = wire("a_link_that_goes_down_or_away_comes_back") else { return };
+    for receive in WAYS {
+        a.inside(|| {
+            let mut near = AfPacket::open(&Settings { receive, ..Settings::new("air0") }).unwrap();
+            let settings = Settings { receive, ..Settings::new("air1") };
+            let mut far = b.inside(|| AfPacket::open(&settings)).unwrap().unwrap();
+            let one = sealed(&[frame(link(), 1, 1, 100)]);
+            near.tx(&one).unwrap();
+            assert_eq!(drain(&mut far, 1).len(), 1);
+            await_link(&mut near, Link::Up);
+            await_link(&mut far, Link::Up);
+
+            a.ip("link set air0 down").unwrap();
+            assert_eq!(near.link(), Link::Down);
+            let outcome = near.tx(&one).unwrap();
+            assert_eq!((outcome.link_down, outcome.total()), (1, 1), "{receive:?}");
+            assert!(drain(&mut near, 1).is_empty());
+            a.ip("link set air0 up").unwrap();
+            await_link(&mut near, Link::Up);
+            assert_eq!(near.tx(&one).unwrap(), sent(1), "{receive:?}");
+            assert_eq!(drain(&mut far, 1).len(), 1);
+            far.tx(&one).unwrap();
+            assert_eq!(drain(&mut near, 1).len(), 1);
+
+            a.ip("link del air0").unwrap();
+            assert_eq!(near.link(), Link::Gone);
+            assert_eq!(near.tx(&one).unwrap().link_down, 1);
+            assert!(drain(&mut near, 1).is_empty());
+            a.wire("air0", &b, "air1").unwrap();
+            let mut far = b.inside(|| AfPacket::open(&settings)).unwrap().unwrap();
+            std::thread::sleep(Duration::from_millis(250));
+            // Idle, the port finds the interface anew by itself.
+            assert!(drain(&mut near, 1).is_empty());
+            await_link(&mut near, Link::Up);
+            assert_eq!(near.tx(&one).unwrap(), sent(1));
+            assert_eq!(drain(&mut far, 1).len(), 1);
+            far.tx(&one).unwrap();
+            assert_eq!(drain(&mut near, 1).len(), 1, "{receive:?}");
+            assert_eq!(near.counters().received, 2);
+        })
+        .unwrap();
+    }
+}
+
+/// The carrier is noticed a moment after the link is up.
+fn await_link(port: &mut dyn PacketIo, state: Link) {
+    let end = Instant::now() + Duration::from_secs(3);
+    while port.link() != state && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(port.link(), state);
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let e = AfPacket::open(&Settings::new("no-such-0")).err().unwrap().to_string();
+    assert!(e.contains("no-such-0") && e.contains("ip link"), "{e}");
+}
