@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use pc5_dataplane::keys::UnixSeconds;
 use rcgen::{Issuer, KeyPair};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, CertificateSigningRequestDer};
 use serde::{Deserialize, Serialize};
 
 use super::{Authority, PkiError, Revocation};
@@ -198,16 +198,41 @@ impl Folder {
     }
 }
 
-/// All certificates of a PEM file, DER, in order.
+/// All certificates of a PEM file, DER, in order; at least one.
 ///
 /// # Errors
 /// [`FolderError`].
 pub fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, FolderError> {
+    read::<CertificateDer<'_>>(path, "CERTIFICATE")
+}
+
+/// All CRLs of a PEM file, DER, in order; at least one.
+///
+/// # Errors
+/// [`FolderError`].
+pub fn read_crls(path: &Path) -> Result<Vec<Vec<u8>>, FolderError> {
+    read::<CertificateRevocationListDer<'_>>(path, "X509 CRL")
+}
+
+/// All certification requests of a PEM file, DER, in order; at least one.
+///
+/// # Errors
+/// [`FolderError`].
+pub fn read_requests(path: &Path) -> Result<Vec<Vec<u8>>, FolderError> {
+    read::<CertificateSigningRequestDer<'_>>(path, "CERTIFICATE REQUEST")
+}
+
+fn read<T: PemObject + AsRef<[u8]>>(path: &Path, label: &str) -> Result<Vec<Vec<u8>>, FolderError> {
+    let wrong = |what| FolderError::Content { path: path.into(), what };
     let octets = fs::read(path).map_err(io(path))?;
-    CertificateDer::pem_slice_iter(&octets)
-        .map(|c| c.map(|c| c.to_vec()))
+    let blocks: Vec<Vec<u8>> = T::pem_slice_iter(&octets)
+        .map(|block| block.map(|der| der.as_ref().to_vec()))
         .collect::<Result<_, _>>()
-        .map_err(|e| FolderError::Content { path: path.into(), what: format!("not PEM certificates: {e:?}") })
+        .map_err(|e| wrong(format!("not PEM: {e}")))?;
+    match blocks.is_empty() {
+        true => Err(wrong(format!("holds no '{label}' in PEM"))),
+        false => Ok(blocks),
+    }
 }
 
 /// One PEM block.

@@ -5,9 +5,10 @@
 //! Its keys lie in plain files: a laboratory's, not an operator's.
 
 pub mod csr;
+pub mod describe;
 mod folder;
 
-pub use folder::{Folder, FolderError, pem, read_certificates};
+pub use folder::{Folder, FolderError, pem, read_certificates, read_crls, read_requests};
 
 use p256::PublicKey;
 use p256::pkcs8::EncodePublicKey;
