@@ -88,7 +88,7 @@ pub mod limits {
     pub const MAX_FRAME_LEN: u32 = 262_144;
     /// Longest pcapng block that is looked into (packets, section headers, interface descriptions), octets. Other
     /// blocks are passed over whatever their length.
-    pub const MAX_PARSED_LEN: usize = 1 << 20;
+    pub const MAX_PARSED_LEN: usize = 512 << 10;
     /// Most interfaces of a capture, over all its sections.
     pub const MAX_INTERFACES: usize = 131_072;
     /// Most octets kept of all interfaces' names and descriptions.

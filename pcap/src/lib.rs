@@ -39,6 +39,8 @@
 #![forbid(unsafe_code)]
 
 pub mod format;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod replay;
 pub mod stream;
 
