@@ -189,6 +189,14 @@ impl Identifier {
             Self::Uid(uid) => uid.0.to_vec(),
         }
     }
+
+    /// Whether IDR data of a UID role names this identifier.
+    pub(crate) fn is_uid(&self, data: &[u8]) -> bool {
+        match self {
+            Self::Uid(uid) => uid.0.as_slice() == data,
+            Self::Monthly { .. } => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod generate;
+pub mod world;
 
 use mikey_sakke::NtpTime;
 use serde_json::Value;

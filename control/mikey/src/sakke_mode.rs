@@ -1,0 +1,364 @@
+//! SAKKE mode: a key encapsulated to the receiver's identity and signed with the sender's. One message, one way.
+//! Source: RFC 6509 2; TS 33.180 E.
+//!
+//! ```text
+//! I_MESSAGE = HDR, T, RAND, [IDRi], [IDRr], [IDRkmsi], [IDRkmsr], {SP}, SAKKE, {General Extension}, SIGN
+//! ```
+//!
+//! The receiver checks time, replay and identities, then the signature, and only then turns to the pairing, which is
+//! the dear step. Payloads are found by type; SIGN is last.
+
+use rand_core::CryptoRng;
+use rayon::prelude::*;
+
+use crate::{
+    KeyError, Message, NtpTime, Reject, ReplayCache, Standing,
+    claimed::ClaimedMessage,
+    codec::{
+        CsIdMap, DataType, GeneralExtension, GenericSession, Header, IdRole, IdType, Idr, KeyParameters,
+        KeyParametersContent, Payload, PayloadType, PrfFunc, ProtType, Sakke, SakkeParams, SecurityPolicy,
+        Timestamp,
+    },
+    identifier::Identifier,
+    keys::{Bundle, GukId, KeyId, Purpose},
+    policy::{self, Checked, ExpectedSigner, Kms, ReceivingIdentity, Scheme, SigningIdentity, TrustedKms},
+    prf::Prf,
+    sakke::{self, Encapsulated, Ssv},
+    seed::SeedRng,
+};
+
+/// Payloads of an I_MESSAGE. CERT is not among them: an ECCSI signature needs none.
+const ALLOWED: &[PayloadType] = &[
+    PayloadType::T,
+    PayloadType::RAND,
+    PayloadType::IDR,
+    PayloadType::SP,
+    PayloadType::SAKKE,
+    PayloadType::GENERAL_EXTENSION,
+    PayloadType::SIGN,
+];
+
+/// A key to be sent, to one receiver or to many.
+///
+/// T and RAND are the same for all receivers: members of a group derive media keys from RAND (RFC 3830 6.11).
+pub struct SakkeMessage<'a> {
+    /// The key; a group's members all get this one.
+    pub key: &'a Ssv,
+    /// Names the key. A GMK-ID does not travel: each receiver gets its GUK-ID as CSB ID.
+    pub key_id: KeyId,
+    /// Now; it selects the key periods of both identities.
+    pub time: NtpTime,
+    /// At least 16 random octets.
+    pub rand: Vec<u8>,
+    /// Policies. Without any the map is empty; with one, a GENERIC-ID map names a session that uses it.
+    pub policies: Vec<SecurityPolicy>,
+    /// CS ID of the session in the GENERIC-ID map (TS 33.180: 4 MCPTT group, 5 MCVideo group).
+    pub cs_id: u8,
+    /// Period of use.
+    pub parameters: Option<KeyParameters>,
+    /// How identities and parameters appear.
+    pub privacy: Privacy,
+}
+
+/// How much an eavesdropper may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privacy {
+    /// URIs and key parameters in clear.
+    Clear,
+    /// UIDs in place of URIs, key parameters wrapped under the key. Scheme 2 only.
+    Hidden,
+}
+
+impl SakkeMessage<'_> {
+    /// The message for one receiver.
+    pub fn seal<R: CryptoRng + ?Sized>(
+        &self,
+        sender: &SigningIdentity,
+        sender_kms: &Kms,
+        receiver_uri: &str,
+        receiver_kms: &Kms,
+        rng: &mut R,
+    ) -> Result<Vec<u8>, KeyError> {
+        let identifier = self.identifier(receiver_uri, receiver_kms)?;
+        let encapsulated = sakke::encapsulate(self.key, &identifier.octets(), receiver_kms.public_key())
+            .map_err(|_| ENCAPSULATES)?;
+        let mut rng = SeedRng::draw(rng);
+        self.assemble(
+            (sender, sender_kms),
+            (receiver_uri, receiver_kms),
+            &identifier,
+            &encapsulated,
+            &mut rng,
+        )
+    }
+
+    /// The messages for many receivers of one KMS, in their order, made on all threads of rayon's pool. A receiver
+    /// that can't be served does not keep the others from being.
+    pub fn seal_many<R: CryptoRng + ?Sized>(
+        &self,
+        sender: &SigningIdentity,
+        sender_kms: &Kms,
+        receiver_uris: &[&str],
+        receiver_kms: &Kms,
+        rng: &mut R,
+    ) -> Vec<Result<Vec<u8>, KeyError>> {
+        receiver_kms.public_key().prepare();
+        let jobs: Vec<_> = receiver_uris.iter().map(|uri| (*uri, SeedRng::draw(rng))).collect();
+        let seal = |(uri, mut rng): (&str, SeedRng)| {
+            let identifier = self.identifier(uri, receiver_kms)?;
+            let encapsulated = sakke::encapsulate(self.key, &identifier.octets(), receiver_kms.public_key())
+                .map_err(|_| ENCAPSULATES)?;
+            self.assemble((sender, sender_kms), (uri, receiver_kms), &identifier, &encapsulated, &mut rng)
+        };
+        jobs.into_par_iter().map(seal).collect()
+    }
+
+    fn identifier(&self, uri: &str, kms: &Kms) -> Result<Identifier, KeyError> {
+        let period = kms
+            .scheme()
+            .period_at(self.time)
+            .ok_or(KeyError::Identity { what: "T", problem: "is before the first key period" })?;
+        kms.identifier(uri, period)
+    }
+
+    fn assemble(
+        &self,
+        (sender, sender_kms): (&SigningIdentity, &Kms),
+        (receiver_uri, receiver_kms): (&str, &Kms),
+        receiver: &Identifier,
+        encapsulated: &Encapsulated,
+        rng: &mut SeedRng,
+    ) -> Result<Vec<u8>, KeyError> {
+        if self.rand.len() < 16 {
+            return Err(KeyError::Length { what: "RAND", found: self.rand.len(), wanted: "16 to 255" });
+        }
+        let (sender_id, key) = sender.at(sender_kms, self.time)?;
+        let csb_id = self.csb_id(receiver_uri, receiver_kms.scheme())?;
+        let mut payloads =
+            vec![Payload::T(Timestamp::NtpUtc(self.time.to_wire())), Payload::Rand(self.rand.clone())];
+        payloads.push(self.idr(IdRole::INITIATOR, IdRole::INITIATOR_UID, sender.uri(), sender_id)?);
+        payloads.push(self.idr(IdRole::RESPONDER, IdRole::RESPONDER_UID, receiver_uri, receiver)?);
+        payloads.push(idr(IdRole::INITIATOR_KMS, sender_kms.uri().as_bytes()));
+        payloads.push(idr(IdRole::RESPONDER_KMS, receiver_kms.uri().as_bytes()));
+        payloads.extend(self.policies.iter().cloned().map(Payload::Sp));
+        payloads.push(Payload::Sakke(Sakke {
+            params: SakkeParams::SET_1,
+            id_scheme: receiver_kms.scheme().id_scheme(),
+            data: encapsulated.to_vec(),
+        }));
+        if let Some(parameters) = &self.parameters {
+            let content = match self.privacy {
+                Privacy::Clear => KeyParametersContent::Clear(parameters.clone()),
+                Privacy::Hidden => {
+                    let key = self.key.as_octets();
+                    let wrapped = parameters.protect(key, csb_id, self.time, rng.octets())?;
+                    KeyParametersContent::Protected(wrapped)
+                }
+            };
+            payloads.push(Payload::GeneralExtension(GeneralExtension::KeyParameters(content)));
+        }
+        let header = Header {
+            data_type: DataType::SAKKE,
+            verification: false,
+            prf: PrfFunc::HMAC_SHA_256,
+            csb_id,
+            map: self.map(csb_id),
+        };
+        let mut octets = Message { header, payloads }.encode()?;
+        self.announce_sign(&mut octets)?;
+        policy::append_sign(&mut octets, key, rng);
+        Ok(octets)
+    }
+
+    /// A GMK travels under the receiver's GUK-ID.
+    fn csb_id(&self, receiver_uri: &str, scheme: Scheme) -> Result<u32, KeyError> {
+        match scheme {
+            Scheme::Uid(_) if self.key_id.purpose() == Purpose::GMK => {
+                Ok(GukId::new(self.key.as_octets(), self.key_id, receiver_uri)?.0)
+            }
+            _ => Ok(self.key_id.0),
+        }
+    }
+
+    /// One GENERIC-ID session for the policies; SPI = GMK-ID then GUK-ID for a GMK, the key's id otherwise.
+    fn map(&self, csb_id: u32) -> CsIdMap {
+        if self.policies.is_empty() {
+            return CsIdMap::Empty { sessions: 0 };
+        }
+        let mut spi = self.key_id.0.to_be_bytes().to_vec();
+        if csb_id != self.key_id.0 {
+            spi.extend_from_slice(&csb_id.to_be_bytes());
+        }
+        CsIdMap::GenericId(vec![GenericSession {
+            cs_id: self.cs_id,
+            prot_type: ProtType::SRTP,
+            roc_and_seq: false,
+            policies: self.policies.iter().map(|p| p.policy_no).collect(),
+            session_data: Vec::new(),
+            spi,
+        }])
+    }
+
+    fn idr(
+        &self,
+        uri_role: IdRole,
+        uid_role: IdRole,
+        uri: &str,
+        identifier: &Identifier,
+    ) -> Result<Payload, KeyError> {
+        match (self.privacy, identifier) {
+            (Privacy::Clear, _) => Ok(idr(uri_role, uri.as_bytes())),
+            (Privacy::Hidden, Identifier::Uid(uid)) => Ok(idr(uid_role, &uid.0)),
+            (Privacy::Hidden, Identifier::Monthly { .. }) => {
+                Err(KeyError::Identity { what: "identity", problem: "can't be hidden in scheme 1" })
+            }
+        }
+    }
+
+    /// Makes the last payload announce SIGN, which is signed so.
+    fn announce_sign(&self, octets: &mut [u8]) -> Result<(), KeyError> {
+        let last = Message::decode_with_spans(octets).ok().and_then(|(_, spans)| spans.last().copied());
+        let next = last.and_then(|span| octets.get_mut(span.start));
+        *next.ok_or(KeyError::Invalid { what: "message", problem: "does not read back" })? =
+            PayloadType::SIGN.0;
+        Ok(())
+    }
+}
+
+const ENCAPSULATES: KeyError = KeyError::Invalid { what: "identifier", problem: "can't be encapsulated to" };
+
+fn idr(role: IdRole, data: &[u8]) -> Payload {
+    Payload::Idr(Idr { role, id_type: IdType::URI, data: data.to_vec() })
+}
+
+/// A key that was accepted.
+pub struct OpenedKey {
+    /// All of the message, now authenticated.
+    pub message: Message,
+    /// The key (GMK, PCK, CSK ...; a TGK in the words of MIKEY).
+    pub key: Ssv,
+    /// Its name; a GMK's is recovered from the GUK-ID.
+    pub key_id: KeyId,
+    /// The receiver's GUK-ID, for a GMK.
+    pub guk_id: Option<GukId>,
+    /// For deriving session keys. Of a GMK, with `csb_id` replaced by the GUK-ID of whoever sends.
+    pub bundle: Bundle,
+    /// T.
+    pub time: NtpTime,
+    /// URI of the signer, verified.
+    pub signer: String,
+    /// What the signature verified under.
+    pub identifier: Identifier,
+    /// Period of use, where the message gives one.
+    pub parameters: Option<KeyParameters>,
+    /// Whether a later message of this signer was accepted before: then this key must not displace the later one.
+    pub standing: Standing,
+}
+
+/// Opens an I_MESSAGE. Errors leave the cache as it was.
+pub fn open(
+    octets: &[u8],
+    receiver: &ReceivingIdentity,
+    signer: &ExpectedSigner,
+    trusted: &TrustedKms,
+    cache: &mut ReplayCache,
+    now: NtpTime,
+) -> Result<OpenedKey, Reject> {
+    let m = ClaimedMessage::decode(octets)?;
+    let checked = check(&m, signer, trusted, cache, now)?;
+    let receiver_kms =
+        trusted.get(receiver.kms_uri()).ok_or_else(|| Reject::UntrustedKms(receiver.kms_uri().to_owned()))?;
+    policy::expect_kms(&m, IdRole::RESPONDER_KMS, receiver.kms_uri())?;
+    let sakke = sakke_of(&m)?;
+    let scheme = receiver_kms.scheme().id_scheme();
+    if sakke.id_scheme != scheme {
+        return Err(Reject::IdentifierScheme { found: sakke.id_scheme.0, expected: scheme.0 });
+    }
+    let (identifier, rsk) = receiver.at(receiver_kms, checked.id.t, now)?;
+    if !policy::names(&m, IdRole::RESPONDER, IdRole::RESPONDER_UID, receiver.uri(), &identifier)? {
+        return Err(Reject::WrongResponder);
+    }
+    let prf = Prf::try_from(m.claimed().header.prf)?;
+    checked.verify(&m)?;
+
+    let key = rsk.decapsulate(&sakke.data).map_err(|_| Reject::KeyDoesNotOpen)?;
+    let csb_id = m.claimed().header.csb_id;
+    let parameters = parameters_of(&m)?
+        .map(|content| match content {
+            KeyParametersContent::Clear(p) => Ok(p.clone()),
+            KeyParametersContent::Protected(p) => p.open(key.as_octets(), csb_id),
+        })
+        .transpose()?;
+    if let Some(parameters) = &parameters {
+        parameters.usable_at(now)?;
+    }
+    let is_gmk = matches!(receiver_kms.scheme(), Scheme::Uid(_)) && KeyId(csb_id).purpose() == Purpose::GMK;
+    let guk_id = is_gmk.then_some(GukId(csb_id));
+    let key_id = match guk_id {
+        Some(guk_id) => guk_id
+            .gmk_id(key.as_octets(), receiver.uri())
+            .map_err(|_| Reject::KeyData("receiver's URI is too long"))?,
+        None => KeyId(csb_id),
+    };
+    let standing = cache.accept(&checked.id, now)?;
+    Ok(OpenedKey {
+        key,
+        key_id,
+        guk_id,
+        bundle: Bundle { csb_id, rand: checked.id.rand, prf },
+        time: checked.id.t,
+        signer: signer.uri().to_owned(),
+        identifier: checked.identifier,
+        parameters,
+        standing,
+        message: m.claimed().clone(),
+    })
+}
+
+/// Checks everything that needs no receiver's key: structure, time, replay, signer and signature. The cache is not
+/// told, so that the message can still be opened.
+pub fn verify(
+    octets: &[u8],
+    signer: &ExpectedSigner,
+    trusted: &TrustedKms,
+    cache: &ReplayCache,
+    now: NtpTime,
+) -> Result<Identifier, Reject> {
+    let m = ClaimedMessage::decode(octets)?;
+    let checked = check(&m, signer, trusted, cache, now)?;
+    checked.verify(&m)?;
+    Ok(checked.identifier)
+}
+
+fn check<'a>(
+    m: &ClaimedMessage,
+    signer: &ExpectedSigner,
+    trusted: &'a TrustedKms,
+    cache: &ReplayCache,
+    now: NtpTime,
+) -> Result<Checked<'a>, Reject> {
+    m.expect(DataType::SAKKE, ALLOWED)?;
+    let params = sakke_of(m)?.params;
+    if params != SakkeParams::SET_1 {
+        return Err(Reject::SakkeParameters(params.0));
+    }
+    let checked = policy::check(m, signer, trusted, cache, now)?;
+    signer.may_send(checked.kms.scheme(), KeyId(m.claimed().header.csb_id))?;
+    Ok(checked)
+}
+
+fn sakke_of(m: &ClaimedMessage) -> Result<&Sakke, Reject> {
+    let (_, sakke) = m.required("SAKKE", |p| match p {
+        Payload::Sakke(s) => Some(s),
+        _ => None,
+    })?;
+    Ok(sakke)
+}
+
+fn parameters_of(m: &ClaimedMessage) -> Result<Option<&KeyParametersContent>, Reject> {
+    let found = m.optional("key parameters", |p| match p {
+        Payload::GeneralExtension(GeneralExtension::KeyParameters(content)) => Some(content),
+        _ => None,
+    })?;
+    Ok(found.map(|(_, content)| content))
+}
