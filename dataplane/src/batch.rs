@@ -61,12 +61,12 @@ pub struct Slot {
 pub struct Meta {
     /// Position of the frame in its stream: the order of everything.
     pub sequence: u64,
-    /// When it was captured or received, nanoseconds since 1970.
-    pub timestamp_ns: u64,
+    /// When it was captured or received, in the unit of its interface.
+    pub timestamp: u64,
     /// Which interface it came by.
     pub interface: u32,
-    /// Octets it had before a snap length cut it.
-    pub original_len: u32,
+    /// Octets that a snap length cut off: original less captured length, wrapping where a capture says less.
+    pub uncaptured: u32,
 }
 
 /// Frames under way together.

@@ -48,7 +48,7 @@ pub struct GroupKey {
 }
 
 /// Newest PTK identity and next SN known of a sender.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Floor {
     /// The sender.
     pub sender: Layer2Id,
@@ -160,7 +160,7 @@ pub enum Command {
 }
 
 /// Engine to control. Only what a verified frame or our own sending caused, but for the two marked as hints.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// Half of a link context's SN range is used in one direction: rekey the link.
     LinkHalfUsed {
@@ -243,7 +243,7 @@ pub enum Event {
 }
 
 /// A PC5-S frame handed to control.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signalling {
     /// Which of ours it is for; none when it came to a group.
     pub local: Option<Layer2Id>,

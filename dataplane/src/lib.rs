@@ -14,6 +14,7 @@ pub mod engine;
 pub mod ids;
 pub mod io;
 pub mod kdf;
+pub mod keylog;
 pub mod keys;
 pub mod pdu;
 #[allow(unsafe_code)]
@@ -28,4 +29,5 @@ pub mod verdict;
 pub mod window;
 
 pub use context::Budget;
+pub use crypto::KernelError as EngineError;
 pub use receive::ReceiveLimits;

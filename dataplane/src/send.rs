@@ -38,12 +38,15 @@ struct LinkSender {
 #[derive(Default)]
 struct GroupSender {
     roots: Vec<GroupProgress>,
-    /// Serial of the PGK in use.
+    /// Serial of the PGK in use, or [`NO_KEY`].
     serial: u64,
     current: Option<(PtkId, u32)>,
     /// The next PTK, derived before it is needed.
     ahead: Option<(PtkId, u32)>,
 }
+
+/// No PGK is usable. Serials begin at 1.
+const NO_KEY: u64 = 0;
 
 /// How far the grants under one PGK are used. It goes only forward.
 struct GroupProgress {
@@ -196,11 +199,7 @@ impl Senders {
         let Some(sender) = self.groups.get_mut(&address) else { return };
         sender.roots.retain(|p| p.root.serial != root.serial);
         if sender.serial == root.serial {
-            let gone = [sender.current.take(), sender.ahead.take()];
-            self.active.remove(&address);
-            for (_, context) in gone.into_iter().flatten() {
-                self.remove_context(context, ciphers);
-            }
+            self.drop_group_contexts(address, ciphers);
         }
         if self.groups.get(&address).is_some_and(|s| s.roots.is_empty()) {
             self.groups.remove(&address);
@@ -251,6 +250,7 @@ impl Senders {
     fn drop_group_contexts(&mut self, address: Address, ciphers: &mut Ciphers) {
         self.active.remove(&address);
         let Some(sender) = self.groups.get_mut(&address) else { return };
+        sender.serial = NO_KEY;
         for (_, context) in [sender.current.take(), sender.ahead.take()].into_iter().flatten() {
             self.remove_context(context, ciphers);
         }
@@ -259,7 +259,7 @@ impl Senders {
     /// Moves a group sender to its next PTK.
     ///
     /// # Errors
-    /// [`Verdict::NoGrant`] inside: every granted identity is used.
+    /// [`Verdict::NoGrant`] inside: every granted identity is used; [`Verdict::NoKey`]: no PGK to send under.
     pub(crate) fn next_ptk(
         &mut self,
         address: Address,
@@ -267,6 +267,12 @@ impl Senders {
         events: &mut Vec<Event>,
     ) -> Result<Result<u32, Verdict>, KernelError> {
         let Some(sender) = self.groups.get_mut(&address) else { return Ok(Err(Verdict::NoKey)) };
+        if sender.serial == NO_KEY {
+            let lacks_grant = |p: &GroupProgress| !p.root.retired && p.root.permits(address.source());
+            let verdict =
+                if sender.roots.iter().any(lacks_grant) { Verdict::NoGrant } else { Verdict::NoKey };
+            return Ok(Err(verdict));
+        }
         if let Some((_, old)) = sender.current.take() {
             self.retired.push(old);
             self.active.remove(&address);

@@ -74,6 +74,8 @@ verdicts! {
     UnknownDestination = "unknown_destination",
     /// Bridging: the inner source address belongs to another member.
     InnerSource = "inner_source",
+    /// Bridging: opened one-to-many; only what was opened on a link is forwarded.
+    NotForwarded = "not_forwarded",
     /// Bridging: it would go back to where it came from.
     Hairpin = "hairpin",
     /// Does not fit the frame size of the way out.
