@@ -1,4 +1,42 @@
-//! `pc5`: ProSe security for Linux.
+//! `pc5`: ProSe security for Linux. One subcommand a file under `cmd`.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod cmd;
+mod exit;
+mod replay;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Exit;
+
+/// ProSe (3GPP proximity services) security for Linux.
+#[derive(Parser)]
+#[command(name = "pc5", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Key, protect, bridge and verify every frame of a capture.
+    Replay(Box<cmd::replay::Args>),
+    /// This machine's suites and kernels, quick table.
+    Bench(cmd::bench::Args),
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to standard output and are no failure.
+            let _ = e.print();
+            return if e.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    let result = match cli.command {
+        Command::Replay(args) => cmd::replay::run(*args),
+        Command::Bench(args) => cmd::bench::run(args),
+    };
+    exit::report(result)
+}

@@ -327,7 +327,7 @@ impl Input {
 
 fn push(batch: &mut Batch, counters: &mut PortCounters, frame: RingFrame<'_>) -> Take {
     let meta =
-        Meta { timestamp_ns: frame.timestamp_ns, original_len: frame.data.len() as u32, ..Meta::default() };
+        Meta { timestamp: frame.timestamp_ns, ..Meta::default() };
     if frame.truncated {
         counters.refused += 1;
         return Take::Taken;

@@ -46,7 +46,7 @@ impl Mem {
     }
 
     fn push(&mut self, batch: &mut Batch, frame: Box<[u8]>) -> bool {
-        let meta = Meta { original_len: frame.len() as u32, ..Meta::default() };
+        let meta = Meta::default();
         if batch.push_frame(&frame, meta).is_some() {
             self.counters.received += 1;
             return true;

@@ -1,0 +1,451 @@
+//! `pc5 replay`: the main job on a capture.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use pc5_dataplane::cipher::Kernel;
+use pc5_dataplane::engine::{Engine, EngineConfig, Now, Share};
+use pc5_dataplane::keylog;
+use pc5_dataplane::keys::table::SharedSnapshot;
+use pc5_dataplane::suite::Suite;
+use pc5_dataplane::verdict::Counters;
+use pc5_dataplane::{Budget, ReceiveLimits, crypto};
+use pc5_pcap::{Pace, Pacer, PcapError, Reader};
+
+use crate::exit::{Exit, refused, usage};
+use crate::replay::directory::{Cast, Directory};
+use crate::replay::keying::Keying;
+use crate::replay::lane::{Lane, StageTime, Step};
+use crate::replay::lanes::{Lanes, Threads};
+use crate::replay::output::Writer;
+use crate::replay::plan::{KeyingWay, Op, Plan};
+use crate::replay::report::{Report, Row, TimedStage};
+use crate::replay::rounds::Rounds;
+
+/// Arguments of `pc5 replay`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Capture: pcap or pcapng, any link type.
+    input: PathBuf,
+    /// Write a pcapng: protected frames (protect, bridge) or SDUs (verify, roundtrip).
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// What to do with each frame.
+    #[arg(long, value_enum, default_value_t = Op::Roundtrip)]
+    op: Op,
+    /// How keys come about.
+    #[arg(long, value_enum, default_value_t = KeyingWay::Go)]
+    keying: KeyingWay,
+    /// Key log to open with (verify; bridge with --keying file).
+    #[arg(long, value_name = "KEYLOG")]
+    keys: Option<PathBuf>,
+    /// Write every key used, for a dissector. Whoever has this file reads everything.
+    #[arg(long, value_name = "FILE")]
+    keylog: Option<PathBuf>,
+    /// Suite of links and group.
+    #[arg(long, default_value_t = Suite::Aes256Gcm)]
+    suite: Suite,
+    /// What goes one-to-one and what one-to-many.
+    #[arg(long, value_enum, default_value_t = Cast::Auto)]
+    cast: Cast,
+    /// Most member UEs; further stations share them.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    members: u32,
+    /// Worker threads; 1 runs everything on one thread.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    /// Frames a batch.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+    /// Go through the capture N times.
+    #[arg(long = "loop", value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    times: Option<u64>,
+    /// Go through the capture again and again for so many seconds.
+    #[arg(long, value_name = "S")]
+    duration: Option<f64>,
+    /// max, captured, FACTORx, pps:N or bps:N.
+    #[arg(long, default_value = "max")]
+    pace: Pace,
+    /// Send on an interface.
+    #[arg(long, value_name = "IFACE")]
+    to: Option<String>,
+    /// PC5-S frames into the output too.
+    #[arg(long)]
+    signalling: bool,
+    /// Force a kernel tier: portable, ring, aes-ni, vaes256, avx512.
+    #[arg(long, value_name = "K", value_parser = kernel)]
+    kernel: Option<Kernel>,
+    /// Write the report as JSON.
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+    /// How the report is shown.
+    #[arg(short, value_enum, default_value_t = Shown::Table)]
+    output: Shown,
+}
+
+/// Form of a result.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Shown {
+    Table,
+    Json,
+}
+
+fn kernel(name: &str) -> Result<Kernel, String> {
+    Kernel::ALL.into_iter().find(|k| k.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = Kernel::ALL.iter().map(|k| k.name()).collect();
+        format!("kernels are {}", names.join(", "))
+    })
+}
+
+/// Runs the command.
+pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+    let plan = Plan::new(args.op, args.cast, args.keying, args.keys.is_some(), args.suite)?;
+    check(&args, &plan)?;
+    crypto::self_test().context("a known answer came out wrong; nothing is processed on this machine")?;
+    let log = match &args.keys {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("key log {}", path.display()))?;
+            keylog::parse(&text).with_context(|| path.display().to_string())?
+        }
+        None => Vec::new(),
+    };
+    let mut reader = Reader::open(&args.input).with_context(|| args.input.display().to_string())?;
+    let mut keying = Keying::new(args.suite, args.cast == Cast::Group, args.keylog.is_some(), log)?;
+    let mut lanes = start_lanes(&args, &keying)?;
+    let writer = args.out.as_deref().map(Writer::create).transpose()?;
+    let mut directory = Directory::new(args.members);
+    let mut rounds = Rounds::new(plan, &mut lanes, &mut keying, &mut directory, writer, args.batch as usize);
+
+    let began = Instant::now();
+    let (octets_read, read_time, defect) = feed(&args, &mut reader, &mut rounds, began)?;
+    let written = rounds.complete()?;
+    let wall = began.elapsed();
+    let totals = Totals {
+        frames_read: rounds.taken(),
+        octets_read,
+        read_time,
+        wall,
+        defect: defect.as_ref().map(|e| e.to_string()),
+        outcome: rounds.outcome.clone(),
+        bridged: rounds.bridged.clone(),
+        differing: rounds.differing,
+        accepted_octets: rounds.accepted_octets,
+        bridge_time: rounds.bridge_time,
+        write_time: rounds.write_time,
+        keying_time: rounds.keying_time,
+        written,
+    };
+    drop(rounds);
+    if let Some(path) = &args.keylog {
+        write_key_log(path, &keying.take_log()).with_context(|| format!("key log {}", path.display()))?;
+    }
+    let report = report(&args, &plan, &reader, &mut lanes, &keying, totals);
+    show(&args, &report)?;
+    Ok(verdict(&report, defect))
+}
+
+fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
+    if let Some(interface) = &args.to {
+        return Err(usage(format!(
+            "--to {interface}: sending on an interface is not there yet; use --out FILE"
+        )));
+    }
+    if args.signalling && args.out.is_none() {
+        return Err(usage("--signalling writes PC5-S frames into the output; name one with --out FILE"));
+    }
+    if args.keylog.is_some() && plan.op == Op::Verify {
+        return Err(usage("--op verify makes no keys to log; leave out --keylog"));
+    }
+    if args.members == 1 && plan.cast != Cast::Group && !plan.hop2.is_empty() {
+        return Err(usage("a frame never goes back to its sender, so bridging takes --members 2 or more"));
+    }
+    if let Some(seconds) = args.duration
+        && !(seconds.is_finite() && seconds > 0.0 && seconds <= 1e6)
+    {
+        return Err(usage("--duration takes a number of seconds above 0, at most 1000000"));
+    }
+    for (name, path) in [("--out", &args.out), ("--keylog", &args.keylog), ("--report", &args.report)] {
+        let Some(path) = path else { continue };
+        for input in [Some(&args.input), args.keys.as_ref()].into_iter().flatten() {
+            if same_file(path, input) {
+                return Err(usage(format!(
+                    "{name} {} would overwrite what is read; name another file",
+                    path.display()
+                )));
+            }
+        }
+    }
+    if let Some(kernel) = args.kernel
+        && plan.op != Op::Verify
+        && !crypto::kernels(args.suite).contains(&kernel)
+    {
+        let names: Vec<&str> = crypto::kernels(args.suite).iter().map(|k| k.name()).collect();
+        let (suite, kernel) = (args.suite, kernel.name());
+        return Err(refused(format!(
+            "suite {suite} has no kernel {kernel} on this machine; it has {}",
+            names.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn start_lanes(args: &Args, keying: &Keying) -> anyhow::Result<Lanes> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let workers = args.workers as usize;
+    let lane = |worker| {
+        let share = Share { worker, workers };
+        // Nobody else waits behind a file, and what is refused must not hang on the number of workers.
+        let receive = ReceiveLimits {
+            per_sender: Budget::UNLIMITED,
+            per_worker: Budget::UNLIMITED,
+            ..Default::default()
+        };
+        let engine = |table: SharedSnapshot, monitor| {
+            Engine::new(
+                table,
+                EngineConfig { share, kernel: args.kernel, receive: ReceiveLimits { monitor, ..receive } },
+            )
+        };
+        Lane {
+            members: engine(keying.members.shared(), false),
+            owner: engine(keying.owner.shared(), false),
+            monitor: engine(keying.monitor.shared(), true),
+            now: Now { unix_seconds: seconds, monotonic_ns: 0 },
+            times: [StageTime::default(); Step::ALL.len()],
+        }
+    };
+    Ok(match workers {
+        1 => Lanes::Inline(Box::new(lane(0))),
+        n => Lanes::Threads(Threads::start((0..n).map(lane).collect()).context("starting worker threads")?),
+    })
+}
+
+/// Reads the capture, as often as asked, into the rounds. Gives octets read, time spent reading, and the defect it ended at.
+fn feed(
+    args: &Args,
+    reader: &mut Reader,
+    rounds: &mut Rounds<'_>,
+    began: Instant,
+) -> anyhow::Result<(u64, Duration, Option<PcapError>)> {
+    let progress = progress_bar(args);
+    let until = args.duration.map(Duration::from_secs_f64);
+    let mut pacer = (args.pace != Pace::Max).then(|| Pacer::new(args.pace));
+    let (mut octets, mut pass, mut waited) = (0u64, 0u64, Duration::ZERO);
+    let mut processing = Duration::ZERO;
+    let defect = 'passes: loop {
+        let before = rounds.taken();
+        loop {
+            if until.is_some_and(|u| began.elapsed() >= u) {
+                break 'passes None;
+            }
+            let mut chunk = match reader.next_chunk() {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(e) => break 'passes Some(e),
+            };
+            let entered = Instant::now();
+            rounds.interfaces(chunk.interfaces())?;
+            for record in &mut chunk {
+                if let Some(pacer) = &mut pacer {
+                    waited += wait_until_due(pacer, began, record.timestamp_ns, record.data.len());
+                }
+                octets += record.data.len() as u64;
+                rounds.push(record.data, record.ticks, record.interface, record.original_len)?;
+            }
+            drop(chunk);
+            processing += entered.elapsed();
+            progress.set_position(rounds.taken());
+        }
+        pass += 1;
+        let again = match (args.times, until) {
+            (Some(n), _) => pass < n,
+            (None, Some(_)) => true,
+            (None, None) => false,
+        };
+        // A capture without frames would be gone through for ever.
+        if !again || rounds.taken() == before {
+            break None;
+        }
+        reader.rewind()?;
+        if let Some(pacer) = &mut pacer {
+            pacer.rewound();
+        }
+    };
+    progress.finish_and_clear();
+    let read_time = began.elapsed().saturating_sub(processing).saturating_sub(waited);
+    Ok((octets, read_time, defect))
+}
+
+fn wait_until_due(pacer: &mut Pacer, began: Instant, timestamp_ns: u64, octets: usize) -> Duration {
+    let now = began.elapsed();
+    let due = Duration::from_nanos(pacer.due(now.as_nanos() as u64, timestamp_ns, octets));
+    let wait = due.saturating_sub(now);
+    if wait > Duration::from_micros(50) {
+        std::thread::sleep(wait);
+    }
+    wait
+}
+
+fn progress_bar(args: &Args) -> ProgressBar {
+    if args.output == Shown::Json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {human_pos} frames, {per_sec}, {elapsed}");
+    ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+struct Totals {
+    frames_read: u64,
+    octets_read: u64,
+    read_time: Duration,
+    wall: Duration,
+    defect: Option<String>,
+    outcome: Counters,
+    bridged: Counters,
+    differing: u64,
+    accepted_octets: u64,
+    bridge_time: StageTime,
+    write_time: StageTime,
+    keying_time: Duration,
+    written: Option<crate::replay::output::Written>,
+}
+
+fn report(
+    args: &Args,
+    plan: &Plan,
+    reader: &Reader,
+    lanes: &mut Lanes,
+    keying: &Keying,
+    totals: Totals,
+) -> Report {
+    let mut times = [StageTime::default(); Step::ALL.len()];
+    let mut counters = [const { Counters::new() }; Step::ALL.len()];
+    let mut advisory = false;
+    let mut kernel = None;
+    let suite = args.suite;
+    for worker in 0..lanes.len() {
+        let (lane_times, lane_counters, lane_advisory, lane_kernel) = lanes.call(worker, move |lane| {
+            let c = [
+                lane.members.sealed().clone(),
+                lane.owner.opened().clone(),
+                lane.owner.sealed().clone(),
+                lane.members.opened().clone(),
+                lane.monitor.opened().clone(),
+                Counters::new(),
+            ];
+            let engines = [&lane.members, &lane.owner, &lane.monitor];
+            (lane.times, c, engines.iter().any(|e| e.has_advisory_windows()), lane.members.kernel_of(suite))
+        });
+        times.iter_mut().zip(&lane_times).for_each(|(a, b)| a.add(b));
+        counters.iter_mut().zip(&lane_counters).for_each(|(a, b)| a.add(b));
+        advisory |= lane_advisory;
+        kernel = Some(lane_kernel.name().to_owned());
+    }
+    let steps: Vec<Step> = plan.hop1.iter().chain(plan.hop2).copied().collect();
+    let mut rows = Vec::new();
+    let read = StageTime { spent: totals.read_time, frames: totals.frames_read, octets: totals.octets_read };
+    let mut stages = vec![TimedStage { name: "read", time: read }];
+    for (i, &step) in steps.iter().enumerate() {
+        if i == plan.hop1.len() {
+            stages.push(TimedStage { name: "bridge", time: totals.bridge_time });
+            rows.push(Row { name: "bridge", counters: totals.bridged.clone() });
+        }
+        stages.push(TimedStage { name: step.name(), time: times[step as usize] });
+        if step != Step::Compare {
+            rows.push(Row { name: step.name(), counters: counters[step as usize].clone() });
+        }
+    }
+    if totals.written.is_some() {
+        stages.push(TimedStage { name: "write", time: totals.write_time });
+    }
+    Report {
+        op: match plan.op {
+            Op::Roundtrip => "roundtrip",
+            Op::Protect => "protect",
+            Op::Bridge => "bridge",
+            Op::Verify => "verify",
+        },
+        cast: match plan.cast {
+            Cast::Auto => "auto",
+            Cast::Group => "group",
+            Cast::Link => "link",
+        },
+        keying: if plan.from_key_log { "file" } else { "go" },
+        suite: (plan.op != Op::Verify).then(|| suite.to_string()),
+        input: args.input.display().to_string(),
+        frames_read: totals.frames_read,
+        octets_read: totals.octets_read,
+        defect: totals.defect,
+        outcome: totals.outcome,
+        accepted_octets: totals.accepted_octets,
+        rows,
+        differing: plan.compares().then_some(totals.differing),
+        keys: if plan.op == Op::Verify { Vec::new() } else { keying.counts() },
+        output: totals.written,
+        output_path: args.out.as_ref().map(|p| p.display().to_string()),
+        advisory,
+        wall: totals.wall,
+        keying_time: totals.keying_time,
+        stages,
+        workers: lanes.len(),
+        batch: args.batch as usize,
+        kernel,
+        input_io: reader.io_path().to_owned(),
+    }
+}
+
+fn show(args: &Args, report: &Report) -> anyhow::Result<()> {
+    let json = || serde_json::to_string_pretty(&report.to_json());
+    if let Some(path) = &args.report {
+        std::fs::write(path, json()? + "\n").with_context(|| format!("report {}", path.display()))?;
+    }
+    let text = match args.output {
+        Shown::Table => report.to_table(),
+        Shown::Json => json()? + "\n",
+    };
+    // A reader that has seen enough is no failure of ours.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn verdict(report: &Report, defect: Option<PcapError>) -> Exit {
+    if let Some(defect) = defect {
+        eprintln!(
+            "pc5: {}: {defect}; the {} frames before it were processed",
+            report.input, report.frames_read
+        );
+        return Exit::Failed;
+    }
+    if !report.adds_up() {
+        eprintln!(
+            "pc5: counters do not add up: {} frames read, {} accounted for",
+            report.frames_read,
+            report.outcome.total()
+        );
+        return Exit::Failed;
+    }
+    if report.differing.is_some_and(|d| d > 0) {
+        eprintln!("pc5: frames came out otherwise than they went in");
+        return Exit::Failed;
+    }
+    Exit::Ok
+}
+
+/// Readable by its owner alone, and whole or not there.
+fn write_key_log(path: &Path, lines: &[String]) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    for line in lines {
+        writeln!(file, "{line}")?;
+    }
+    file.sync_all()
+}

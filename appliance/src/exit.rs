@@ -1,0 +1,51 @@
+//! Exit codes of `design.md` section 6, and the one place where errors become lines for people.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Failed.
+    Failed = 1,
+    /// The command line asks for something that is not there or does not fit together.
+    Usage = 2,
+    /// Refused by policy.
+    Refused = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failure with an exit code of its own; every other error is [`Exit::Failed`].
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Stop {
+    pub exit: Exit,
+    message: String,
+}
+
+/// An error of usage: says what to write instead.
+pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    Stop { exit: Exit::Usage, message: message.into() }.into()
+}
+
+/// A refusal by policy.
+pub(crate) fn refused(message: impl Into<String>) -> anyhow::Error {
+    Stop { exit: Exit::Refused, message: message.into() }.into()
+}
+
+/// Prints an error, if there is one, and gives the exit code.
+pub(crate) fn report(result: anyhow::Result<Exit>) -> ExitCode {
+    match result {
+        Ok(exit) => exit.into(),
+        Err(e) => {
+            eprintln!("pc5: {e:#}");
+            e.downcast_ref::<Stop>().map_or(Exit::Failed, |s| s.exit).into()
+        }
+    }
+}

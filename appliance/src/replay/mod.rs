@@ -1,0 +1,16 @@
+//! The main job on a capture: keying, then the engine over every frame.
+//!
+//! ```text
+//! capture -> rounds -> lanes (UEs <-> owner) -> output, report
+//!              keying (owner, members) -> key tables ^
+//! ```
+
+pub(crate) mod directory;
+pub(crate) mod inner;
+pub(crate) mod keying;
+pub(crate) mod lane;
+pub(crate) mod lanes;
+pub(crate) mod output;
+pub(crate) mod plan;
+pub(crate) mod report;
+pub(crate) mod rounds;
