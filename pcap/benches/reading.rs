@@ -16,7 +16,7 @@ use std::io::Read;
 const CAPTURED: usize = 64 << 20;
 
 fn capture(format: Format, len: usize) -> Vec<u8> {
-    let mut writer = Writer::to_write(Vec::new(), format).unwrap();
+    let mut writer = Writer::to_write(Vec::new(), format);
     let port = writer.add_interface(&Interface::ethernet()).unwrap();
     let mut data = vec![0; len];
     for n in 0..(CAPTURED / len) as u64 {

@@ -1,6 +1,6 @@
 //! Bodies of the fuzz targets, here so that ordinary tests replay their corpus. They panic on what must not happen.
 
-use crate::{Format, PcapError, ReadSource, Reader, Record, WriteSink, Writer};
+use crate::{Format, PcapError, ReadSource, Reader, Record, Writer};
 
 /// The first two octets say in what pieces the rest, a capture, is read.
 ///
@@ -15,7 +15,7 @@ pub fn read(octets: &[u8]) {
         (Err(one), Err(other)) => return same_end(capture, &one, &other),
         _ => panic!("the header was taken one way and not the other"),
     };
-    let mut writer = Writer::to_sink(WriteSink::new(Vec::new()), Format::PcapNg);
+    let mut writer = Writer::to_write(Vec::new(), Format::PcapNg);
     loop {
         match (whole.next(), pieces.next()) {
             (Ok(Some(one)), Ok(Some(other))) => {

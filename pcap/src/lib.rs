@@ -22,7 +22,7 @@
 //! # fn main() -> Result<(), pc5_pcap::PcapError> {
 //! use pc5_pcap::{Format, Interface, Reader, Writer};
 //!
-//! let mut writer = Writer::to_write(Vec::new(), Format::PcapNg)?;
+//! let mut writer = Writer::to_write(Vec::new(), Format::PcapNg);
 //! let port = writer.add_interface(&Interface::ethernet())?;
 //! writer.write(port, 1_700_000_000_000_000_000, 60, &[0; 60])?;
 //! let (file, _) = writer.finish()?;

@@ -55,8 +55,8 @@ impl Writer<FileSink> {
 
 impl<W: Write> Writer<WriteSink<W>> {
     /// Writes a capture to anything that can be written.
-    pub fn to_write(output: W, format: Format) -> Result<Self, PcapError> {
-        Ok(Self::to_sink(WriteSink::new(output), format))
+    pub fn to_write(output: W, format: Format) -> Self {
+        Self::to_sink(WriteSink::new(output), format)
     }
 }
 

@@ -55,7 +55,7 @@ proptest! {
         block_len in 1usize..5_000,
         late in any::<bool>(),
     ) {
-        let mut writer = Writer::to_write(Vec::new(), Format::PcapNg).unwrap();
+        let mut writer = Writer::to_write(Vec::new(), Format::PcapNg);
         // Interfaces at the start, or each just before its first frame.
         let mut added = 0;
         let mut add_to = |writer: &mut Writer<_>, count: u32| while added < count {
@@ -96,7 +96,7 @@ proptest! {
         let interface = Interface {
             link_type: LinkType(link_type), snap_len, resolution, fcs_len, ..Interface::ethernet()
         };
-        let mut writer = Writer::to_write(Vec::new(), Format::Pcap).unwrap();
+        let mut writer = Writer::to_write(Vec::new(), Format::Pcap);
         writer.add_interface(&interface).unwrap();
         let mut expected = Vec::new();
         for frame in frames {

@@ -314,6 +314,14 @@ fn what_cannot_be_opened_is_named() {
 }
 
 #[test]
+fn both_ends_move_between_threads() {
+    fn moves<T: Send>() {}
+    moves::<Reader>();
+    moves::<Writer>();
+    moves::<PcapError>();
+}
+
+#[test]
 fn a_full_disk_is_an_error() {
     // Its device: every write fails.
     let mut writer = Writer::create("/dev/full", Format::PcapNg).unwrap();

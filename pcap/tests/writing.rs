@@ -7,7 +7,7 @@ use common::{Order, read};
 use pc5_pcap::{Expected, Format, Interface, LinkType, PcapError, Resolution, Writer};
 
 fn to_memory(format: Format) -> Writer<pc5_pcap::WriteSink<Vec<u8>>> {
-    Writer::to_write(Vec::new(), format).unwrap()
+    Writer::to_write(Vec::new(), format)
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -238,21 +237,15 @@ async fn write_with_uring(
     mut blocks: UnboundedReceiver<Vec<u8>>,
     done: mpsc::Sender<io::Result<Vec<u8>>>,
 ) {
-    let file = Rc::new(tokio_uring::fs::File::from_std(file));
+    let file = tokio_uring::fs::File::from_std(file);
     let mut at = 0;
-    let mut writes = Vec::with_capacity(DEPTH);
-    // Each block has its own place in the file, so they may be written in any order.
+    // One at a time: the kernel writes to a file in turn anyway, several at once would only stand in line.
     while let Some(block) = blocks.recv().await {
-        let (file, done, offset) = (Rc::clone(&file), done.clone(), at);
+        let offset = at;
         at += block.len() as u64;
-        writes.retain(|write: &tokio::task::JoinHandle<()>| !write.is_finished());
-        writes.push(tokio_uring::spawn(async move {
-            let written = uring::write(&file, block, offset).await;
-            let _ = done.send(written);
-        }));
-    }
-    for write in writes {
-        let _ = write.await;
+        if done.send(uring::write(&file, block, offset).await).is_err() {
+            return;
+        }
     }
 }
 

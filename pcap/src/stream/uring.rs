@@ -3,6 +3,7 @@
 use super::{Block, HEADROOM, IoChoice};
 use std::fs::File;
 use std::io;
+use std::panic;
 use tokio_uring::buf::BoundedBuf;
 
 /// A runtime for the calling thread, or why there is none. A kernel may lack `io_uring`, or an administrator or a
@@ -14,7 +15,10 @@ pub(super) fn runtime(choice: IoChoice) -> Result<tokio_uring::Runtime, String> 
     let mut builder = tokio_uring::builder();
     builder.entries(2 * super::DEPTH as u32);
     let refused = |error: io::Error| format!("io_uring refused: {error}");
-    let runtime = tokio_uring::Runtime::new(&builder).map_err(refused)?;
+    // Out of descriptors half way, it panics instead of saying so.
+    let runtime = panic::catch_unwind(|| tokio_uring::Runtime::new(&builder))
+        .map_err(|_| "io_uring refused: no runtime for it".to_owned())?
+        .map_err(refused)?;
     // A ring that was granted may still refuse the operation, so one is tried where nothing can go wrong.
     let null = File::open("/dev/null").map_err(refused)?;
     let (read, _) = runtime.block_on(async move {
