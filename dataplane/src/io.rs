@@ -21,13 +21,18 @@ use crate::pdu::Address;
 pub mod af_packet;
 mod error;
 mod filter;
+mod handover;
 mod interface;
 pub mod mem;
 #[cfg(feature = "testkit")]
 pub mod netns;
 
+mod peers;
+pub mod udp;
+
 pub use error::{IoError, Step};
 pub use interface::{Interface, Link};
+pub use peers::Peers;
 
 /// A way for frames in and out. One worker owns it.
 pub trait PacketIo: Send {
@@ -146,7 +151,7 @@ impl TxOutcome {
 pub struct PortCounters {
     /// Frames put into batches.
     pub received: u64,
-    /// Frames that the kernel dropped because the port was not read fast enough.
+    /// Frames dropped because the port was not read fast enough, nearly always by the kernel.
     pub kernel_drops: u64,
     /// Frames that the port itself refused: longer than its buffers or than any batch.
     pub refused: u64,

@@ -1,5 +1,7 @@
 //! Packet ports over veth pairs in namespaces of their own. Skipped, with the reason printed, where there can be none.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::{Duration, Instant};
 
 use pc5_dataplane::batch::{Batch, Meta};

@@ -28,6 +28,13 @@ pub(crate) fn flow(address: Address) -> u32 {
     mixed.wrapping_mul(MIX) >> SHIFT
 }
 
+/// As [`flow`], from the octets of a frame as they are; 0 where it is too short, as the kernel's program has it.
+pub(crate) fn flow_of(frame: &[u8]) -> u32 {
+    let Some(head) = frame.first_chunk::<{ LCID_AT + 1 }>() else { return 0 };
+    let id = |at: usize| u32::from_be_bytes([0, head[at], head[at + 1], head[at + 2]]);
+    (id(3) ^ id(9)).wrapping_mul(MIX) >> SHIFT
+}
+
 /// For a packet socket: passes the frames that are `traffic` of this worker. Every frame of the EtherType passes exactly one
 /// filter of a complete set (all shares of `Data`, one `Signalling`).
 pub(crate) fn accept(traffic: Traffic, share: Share) -> Vec<Instruction> {
@@ -228,6 +235,7 @@ mod tests {
                 let want = if (28..=30).contains(&(octet & 31)) { 0 } else { worker + 1 };
                 assert_eq!(run(&spread_datagrams(workers), &f) as usize, want);
                 assert_eq!(worker, super::super::worker_of(address.reversed(), workers));
+                assert_eq!(flow_of(&f), flow(address));
             }
         }
     }

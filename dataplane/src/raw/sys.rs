@@ -132,6 +132,24 @@ pub(crate) fn take_packet_statistics(fd: BorrowedFd<'_>) -> io::Result<(u64, u64
     if rc == 0 { Ok((stats[0].into(), stats[1].into())) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Messages that the kernel dropped at a socket since it was made, modulo 2^32.
+pub(crate) fn socket_drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+    let mut info = [0u32; DROPS + 1];
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: `info` is valid for writes of `len` octets and any octets are integers.
+    let rc = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if rc == 0 { Ok(info[DROPS]) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Gives a classic BPF program to an option other than `SO_ATTACH_FILTER`, which socket2 has.
 pub(crate) fn set_program(
     fd: BorrowedFd<'_>,
