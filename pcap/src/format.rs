@@ -91,6 +91,9 @@ pub mod limits {
     pub const MAX_PARSED_LEN: usize = 512 << 10;
     /// Most interfaces of a capture, over all its sections.
     pub const MAX_INTERFACES: usize = 131_072;
+    /// From so many interfaces on, one that is described exactly like the one at its place in the section before is
+    /// taken for the same, so that small captures strung together without end stay readable.
+    pub const REUSE_INTERFACES_FROM: usize = 65_536;
     /// Most octets kept of all interfaces' names and descriptions.
     pub const MAX_INTERFACE_TEXT_LEN: usize = 16 << 20;
 }

@@ -32,7 +32,7 @@ pub(crate) struct Packet {
     pub(crate) timestamp_ns: u64,
     /// Octets that the frame had on the wire.
     pub(crate) original_len: u32,
-    /// Interface, within the section.
+    /// Interface, among those of all sections.
     pub(crate) interface: u32,
 }
 
@@ -60,6 +60,8 @@ pub(crate) struct Defect {
 /// What the packets of an interface need to know of it, kept small and apart from its texts.
 #[derive(Debug, Clone)]
 pub(crate) struct Unit {
+    /// The interface's index among those of all sections.
+    pub(crate) index: u32,
     /// Nanoseconds in a unit, or 0 where it takes more than a multiplication.
     multiply: u64,
     snap_len: u32,
@@ -68,12 +70,13 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    pub(crate) fn of(interface: &Interface) -> Self {
+    pub(crate) fn of(interface: &Interface, index: u32) -> Self {
         let multiply = match interface.resolution {
             Resolution::Decimal(n @ 0..=9) if interface.offset_s == 0 => POWERS_OF_10[usize::from(9 - n)],
             _ => 0,
         };
         Self {
+            index,
             multiply,
             snap_len: interface.snap_len,
             resolution: interface.resolution,
@@ -173,7 +176,7 @@ fn block<const BIG_ENDIAN: bool>(octets: &[u8], units: &[Unit]) -> Result<Packet
         ticks,
         timestamp_ns: unit.nanoseconds(ticks),
         original_len,
-        interface,
+        interface: unit.index,
     })
 }
 
@@ -232,7 +235,7 @@ fn simple_packet<const BIG_ENDIAN: bool>(
         ticks: 0,
         timestamp_ns: 0,
         original_len,
-        interface: 0,
+        interface: unit.index,
     })
 }
 
@@ -261,7 +264,7 @@ fn old_packet<const BIG_ENDIAN: bool>(octets: &[u8], total_len: u32, units: &[Un
         ticks,
         timestamp_ns: unit.nanoseconds(ticks),
         original_len,
-        interface,
+        interface: unit.index,
     })
 }
 

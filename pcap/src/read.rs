@@ -56,8 +56,8 @@ pub struct Reader<S = FileSource> {
     text_len: usize,
     /// Units of the current section's interfaces.
     units: Vec<Unit>,
-    /// Index of the current section's first interface.
-    section_base: u32,
+    /// Indices of the section before's interfaces.
+    previous: Vec<u32>,
     /// How many blocks were taken since the start of the file.
     blocks_since_start: u64,
     at_end: bool,
@@ -104,7 +104,7 @@ impl<S: BlockSource> Reader<S> {
             interfaces: Vec::new(),
             text_len: 0,
             units: Vec::new(),
-            section_base: 0,
+            previous: Vec::new(),
             blocks_since_start: 0,
             at_end: false,
             failed: false,
@@ -131,7 +131,7 @@ impl<S: BlockSource> Reader<S> {
         self.block.start += packet.len;
         self.stats.records += 1;
         let data = self.block.octets.get(at..at + packet.data_len).unwrap_or(&[]);
-        Ok(Some(record(&packet, data, self.section_base)))
+        Ok(Some(record(&packet, data)))
     }
 
     /// The frames that are in memory from here on, or `None` at the end of the capture. A chunk holds at least one
@@ -149,7 +149,6 @@ impl<S: BlockSource> Reader<S> {
             layout: self.layout,
             units: &self.units,
             interfaces: &self.interfaces,
-            section_base: self.section_base,
             octets: 0,
             records: 0,
             start: &mut self.block.start,
@@ -213,7 +212,7 @@ impl<S: BlockSource> Reader<S> {
     /// Recognises the format and takes the header of a pcap file.
     fn begin(&mut self) -> Result<(), PcapError> {
         self.units.clear();
-        self.section_base = 0;
+        self.previous.clear();
         let result = self.recognise();
         self.failed = result.is_err();
         result
@@ -329,9 +328,8 @@ impl<S: BlockSource> Reader<S> {
                 match parse::section_header(self.block.rest()) {
                     Ok((layout, len)) => {
                         self.layout = layout;
-                        self.units.clear();
-                        // add_interface keeps the table far below 2^32 entries.
-                        self.section_base = self.interfaces.len() as u32;
+                        self.previous.clear();
+                        self.previous.extend(self.units.drain(..).map(|unit| unit.index));
                         self.stats.sections += 1;
                         self.consume(len);
                         Ok(true)
@@ -390,6 +388,14 @@ impl<S: BlockSource> Reader<S> {
     }
 
     fn add_interface(&mut self, interface: Interface) -> Result<(), PcapError> {
+        if self.interfaces.len() >= limits::REUSE_INTERFACES_FROM {
+            let same = self.previous.get(self.units.len()).copied();
+            if let Some(index) = same.filter(|&index| self.interfaces.get(index as usize) == Some(&interface))
+            {
+                self.units.push(Unit::of(&interface, index));
+                return Ok(());
+            }
+        }
         let text_len = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         self.text_len += text_len(&interface.name) + text_len(&interface.description);
         let beyond = if self.interfaces.len() >= limits::MAX_INTERFACES {
@@ -402,7 +408,8 @@ impl<S: BlockSource> Reader<S> {
         if let Some((what, limit)) = beyond {
             return Err(PcapError::Limit { offset: self.offset(), what, limit: limit as u64 });
         }
-        self.units.push(Unit::of(&interface));
+        // The limit is far below 2^32.
+        self.units.push(Unit::of(&interface, self.interfaces.len() as u32));
         self.interfaces.push(interface);
         Ok(())
     }
@@ -450,7 +457,6 @@ pub struct Chunk<'a> {
     layout: Layout,
     units: &'a [Unit],
     interfaces: &'a [Interface],
-    section_base: u32,
     // Counted here and settled once, when the chunk goes.
     octets: usize,
     records: u64,
@@ -475,7 +481,7 @@ impl<'a> Iterator for Chunk<'a> {
         self.rest = self.rest.get(packet.len..)?;
         self.octets += packet.len;
         self.records += 1;
-        Some(record(&packet, data, self.section_base))
+        Some(record(&packet, data))
     }
 }
 
@@ -487,13 +493,13 @@ impl Drop for Chunk<'_> {
 }
 
 #[inline(always)]
-fn record<'a>(packet: &Packet, data: &'a [u8], section_base: u32) -> Record<'a> {
+fn record<'a>(packet: &Packet, data: &'a [u8]) -> Record<'a> {
     Record {
         data,
         timestamp_ns: packet.timestamp_ns,
         ticks: packet.ticks,
         original_len: packet.original_len,
-        interface: section_base + packet.interface,
+        interface: packet.interface,
     }
 }
 

@@ -313,6 +313,54 @@ fn what_would_not_fit_memory_is_refused() {
 }
 
 #[test]
+fn a_capture_strung_together_without_end_is_read() {
+    let order = Order::Little;
+    let one = [
+        order.section(),
+        order.interface(1, 0, &[(2, b"port0")]),
+        order.interface(101, 0, &[(2, b"port1")]),
+        order.enhanced(0, 1, 1, b"a"),
+        order.enhanced(1, 2, 1, b"b"),
+    ]
+    .concat();
+    let times = 100_000;
+    let outcome = read(&one.repeat(times));
+    assert_eq!(outcome.error_text(), None);
+    assert_eq!(outcome.frames.len(), 2 * times);
+    assert_eq!(outcome.interfaces.len(), 65_536);
+    for (n, frame) in outcome.frames.iter().enumerate() {
+        let interface = &outcome.interfaces[frame.interface as usize];
+        assert_eq!(interface.name.as_deref(), Some(["port0", "port1"][n % 2]));
+        assert_eq!(frame.interface, n.min(65_534 + n % 2) as u32);
+    }
+    // Another interface is still another.
+    let other = [order.section(), order.interface(113, 0, &[]), order.enhanced(0, 3, 1, b"c")].concat();
+    let outcome = read(&[one.repeat(times), other].concat());
+    assert_eq!(outcome.interfaces.len(), 65_537);
+    assert_eq!(outcome.frames.last().unwrap().interface, 65_536);
+}
+
+#[test]
+fn a_source_that_fails_is_read_up_to_there() {
+    use std::io::Read;
+    struct Fails;
+    impl Read for Fails {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("the cable is out"))
+        }
+    }
+    let [pcap, pcapng, sections] = samples(Order::Little);
+    for laid in [pcap, pcapng, sections] {
+        let cut = laid.ends[2] + 3;
+        let mut reader = pc5_pcap::Reader::from_read(laid.file[..cut].chain(Fails)).unwrap();
+        let outcome = common::read_on(&mut reader);
+        assert_eq!(outcome.frames.len(), 2);
+        let error = outcome.error.unwrap();
+        assert_eq!(error.to_string(), format!("at octet {cut}: reading failed: the cable is out"));
+    }
+}
+
+#[test]
 fn original_lengths_are_not_judged() {
     // 0, below and above the captured length: captures with each of them are around.
     for order in Order::BOTH {
