@@ -326,8 +326,7 @@ impl Input {
 }
 
 fn push(batch: &mut Batch, counters: &mut PortCounters, frame: RingFrame<'_>) -> Take {
-    let meta =
-        Meta { timestamp: frame.timestamp_ns, ..Meta::default() };
+    let meta = Meta { timestamp: frame.timestamp_ns, ..Meta::default() };
     if frame.truncated {
         counters.refused += 1;
         return Take::Taken;

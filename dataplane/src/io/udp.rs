@@ -359,7 +359,7 @@ impl Input {
 
 /// Puts a frame into the batch; `false` when it is full. What not even an empty one has room for is refused.
 fn push(batch: &mut Batch, counters: &mut PortCounters, frame: &[u8], timestamp_ns: u64) -> bool {
-    let meta = Meta { timestamp_ns, original_len: frame.len() as u32, ..Meta::default() };
+    let meta = Meta { timestamp: timestamp_ns, ..Meta::default() };
     if batch.push_frame(frame, meta).is_some() {
         counters.received += 1;
     } else if batch.is_empty() {
