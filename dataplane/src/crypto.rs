@@ -86,6 +86,8 @@ const TIERS: &[Tier] = &[
     Tier { kernel: Kernel::Portable, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: aes_gcm::portable },
     Tier { kernel: Kernel::Ring, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: ring_gcm::ring },
     Tier { kernel: Kernel::Avx512, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: raw::avx512 },
+    Tier { kernel: Kernel::Avx512, suites: &[Suite::Eea1, Suite::Eea1Eia1], make: raw::avx512 },
+    Tier { kernel: Kernel::Avx512, suites: &[Suite::Eea3, Suite::Eea3Eia3], make: raw::avx512 },
 ];
 
 fn make(suite: Suite, kernel: Kernel) -> Option<Box<dyn Cipher>> {

@@ -12,6 +12,8 @@ pub(crate) mod sys;
 
 use crate::cipher::Cipher;
 use crate::suite::Suite;
+#[cfg(target_arch = "x86_64")]
+use {x86_lanes::Avx512Lanes, x86_snow3g::Snow3g16, x86_zuc::Zuc16};
 
 #[cfg(target_arch = "x86_64")]
 mod jobs;
@@ -19,6 +21,12 @@ mod jobs;
 mod x86;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_gcm512;
+#[cfg(target_arch = "x86_64")]
+mod x86_lanes;
+#[cfg(target_arch = "x86_64")]
+mod x86_snow3g;
+#[cfg(target_arch = "x86_64")]
+mod x86_zuc;
 
 /// A suite on AVX-512, where the processor has it.
 pub fn avx512(suite: Suite) -> Option<Box<dyn Cipher>> {
@@ -27,6 +35,10 @@ pub fn avx512(suite: Suite) -> Option<Box<dyn Cipher>> {
     match suite {
         Suite::Aes128Gcm => return Some(Box::new(x86_gcm512::Avx512Gcm128::new(proof))),
         Suite::Aes256Gcm => return Some(Box::new(x86_gcm512::Avx512Gcm256::new(proof))),
+        Suite::Eea1 => return Some(Box::new(Avx512Lanes::<Snow3g16, false>::new(proof))),
+        Suite::Eea1Eia1 => return Some(Box::new(Avx512Lanes::<Snow3g16, true>::new(proof))),
+        Suite::Eea3 => return Some(Box::new(Avx512Lanes::<Zuc16, false>::new(proof))),
+        Suite::Eea3Eia3 => return Some(Box::new(Avx512Lanes::<Zuc16, true>::new(proof))),
         _ => {}
     }
     let _ = (suite, proof);

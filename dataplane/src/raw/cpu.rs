@@ -32,9 +32,9 @@ macro_rules! proof {
 }
 
 proof! {
-    /// AVX-512 (F, BW, DQ, VL, VBMI) with VAES, VPCLMULQDQ and GFNI.
+    /// AVX-512 (F, BW, DQ, VL, VBMI, VBMI2) with VAES, VPCLMULQDQ and GFNI.
     Avx512, Kernel::Avx512,
-    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "vaes", "vpclmulqdq", "gfni", "bmi2", "aes", "pclmulqdq", "avx2"]
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2", "vaes", "vpclmulqdq", "gfni", "bmi2", "aes", "pclmulqdq", "avx2"]
 }
 proof! {
     /// AVX2 with VAES and VPCLMULQDQ on 256-bit registers.

@@ -1,0 +1,359 @@
+//! ZUC on AVX-512: 128-EEA3 and 128-EIA3 over sixteen frames side by side. Source: TS 35.221, TS 35.222.
+//!
+//! - Cells are kept as they are and doubled: two of them make any 32-bit window in one double shift.
+//! - S0 looks octets up in four registers; S1 is the inverse in a field of 256 elements, so in that of AES, between
+//!   two linear maps.
+//! - EIA3 multiplies message by keystream without carries: the sum of all windows at a one bit stands in the middle of
+//!   the products.
+//!
+//! No address and no branch depends on a secret.
+
+use std::arch::x86_64::*;
+
+use zeroize::Zeroize;
+
+use super::x86_lanes::{BLOCK, Generator, Group, LANES, Row, Rows, SWAP_32, Z, field};
+use super::x86_lanes::{combine, key_words, load, octets, row, transpose};
+use crate::crypto::zuc::{D_128, S0, S1};
+use crate::suite::Suite;
+
+/// Cells of each lane before they are moved back to the start: sixteen, initialisation, four blocks.
+const ROWS: usize = 16 + 33 + 64;
+
+/// State of sixteen generators.
+pub(super) struct Zuc16 {
+    /// LFSR; s0 is at `at`.
+    s: Rows<ROWS>,
+    /// Twice each cell.
+    twice: Rows<ROWS>,
+    at: usize,
+    r1: Row,
+    r2: Row,
+    /// Words of the steps since the last transposition.
+    z: Rows<16>,
+    /// Keystream of the block before, by lane, and the sums of windows: EIA3.
+    before: Rows<LANES>,
+    sums: Rows<LANES>,
+}
+
+impl Drop for Zuc16 {
+    fn drop(&mut self) {
+        self.s.zeroize();
+        self.twice.zeroize();
+        self.r1.zeroize();
+        self.r2.zeroize();
+        self.z.zeroize();
+        self.before.zeroize();
+        self.sums.zeroize();
+    }
+}
+
+/// From the field that S1 is the inverse in, x^8 + x^7 + x^3 + x + 1, into that of AES.
+const INTO: field::Map = field::embedding(0x8b);
+const S1_BEFORE: i64 = field::matrix(INTO);
+/// From the inverse in the field of AES to S1, without its constant.
+const S1_AFTER: i64 = {
+    let (mut map, mut x) = ([0; 8], 1);
+    while x < 256 {
+        // The inverse is the 254th power.
+        let inverse = field::pow(field::apply(INTO, x as u8), 254);
+        if inverse.is_power_of_two() {
+            map[inverse.trailing_zeros() as usize] = S1[x] ^ S1[0];
+        }
+        x += 1;
+    }
+    field::matrix(map)
+};
+/// S1 of 0, whose inverse counts as 0.
+const S1_CONSTANT: i32 = S1[0] as i32;
+
+const fn quarter_of_s0(n: usize) -> Z {
+    let (mut o, mut i) = ([0; 64], 0);
+    while i < 64 {
+        o[i] = S0[64 * n + i];
+        i += 1;
+    }
+    octets(o)
+}
+
+static S0_TABLE: [Z; 4] = [quarter_of_s0(0), quarter_of_s0(1), quarter_of_s0(2), quarter_of_s0(3)];
+
+/// Reverses the bits of each octet.
+const REVERSE: i64 = field::matrix([0x80, 0x40, 0x20, 0x10, 8, 4, 2, 1]);
+
+/// a + b modulo 2^31 - 1, which itself becomes 0; neither is above it.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add(a: Z, b: Z) -> Z {
+    let sum = _mm512_add_epi32(a, b);
+    _mm512_min_epu32(sum, _mm512_sub_epi32(sum, _mm512_set1_epi32(i32::MAX)))
+}
+
+/// The low half of `a`, then the high half of `b`.
+#[inline]
+#[target_feature(enable = "avx512vbmi2")]
+fn join(a: Z, b: Z) -> Z {
+    _mm512_shldi_epi32::<16>(a, b)
+}
+
+impl Zuc16 {
+    /// Loads keys (words as in memory) and IVs (octet i in the low octet of `iv[i]`) and runs the 32 + 1 initial steps.
+    /// Source: TS 35.222 3.5, 3.6.1.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni")]
+    fn initialise(&mut self, key: [Z; 4], iv: [Z; 16]) {
+        for i in 0..16 {
+            // Octet i % 4 of the word to the top, one bit below it.
+            let top = match i % 4 {
+                0 => _mm512_slli_epi32::<24>(key[i / 4]),
+                1 => _mm512_slli_epi32::<16>(key[i / 4]),
+                2 => _mm512_slli_epi32::<8>(key[i / 4]),
+                _ => key[i / 4],
+            };
+            let top = _mm512_and_si512(top, _mm512_set1_epi32(0xff << 24));
+            let d = _mm512_set1_epi32(i32::from(D_128[i]) << 8);
+            let cell = _mm512_ternarylogic_epi32::<0xfe>(_mm512_srli_epi32::<1>(top), d, iv[i]);
+            self.s.set(i, cell);
+            self.twice.set(i, _mm512_add_epi32(cell, cell));
+        }
+        self.at = 0;
+        (self.r1, self.r2) = ([0; LANES], [0; LANES]);
+        self.steps::<true, false>(32);
+        self.steps::<false, false>(1);
+    }
+
+    /// Up to 16 words of keystream into `z` (octets in the order of the frames if `SWAP`), or initial steps.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni")]
+    fn steps<const INITIAL: bool, const SWAP: bool>(&mut self, n: usize) {
+        if self.at + n + 16 > ROWS {
+            self.s.0.copy_within(self.at..self.at + 16, 0);
+            self.twice.0.copy_within(self.at..self.at + 16, 0);
+            self.at = 0;
+        }
+        let at = self.at;
+        assert!(at + n + 16 <= ROWS && n <= if INITIAL { 32 } else { 16 });
+        let s0_table = S0_TABLE;
+        let (s1_before, s1_after) = (_mm512_set1_epi64(S1_BEFORE), _mm512_set1_epi64(S1_AFTER));
+        let high = _mm512_set1_epi32(0xff00_ff00_u32 as i32);
+        let modulus = _mm512_set1_epi32(i32::MAX);
+        let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+        let (mut r1, mut r2) = (load(&self.r1), load(&self.r2));
+        let (mut s14, mut s15, mut twice15) =
+            (self.s.get(at + 14), self.s.get(at + 15), self.twice.get(at + 15));
+        for i in 0..n {
+            let j = at + i;
+            let (s, twice) = (&self.s, &self.twice);
+            // X0: the sixteen high bits of s15, which has 31, then the low ones of s14.
+            // Source: TS 35.222 3.3.
+            let x0 = _mm512_ternarylogic_epi32::<0xca>(upper, twice15, s14);
+            let x1 = join(s.get(j + 11), twice.get(j + 9));
+            let x2 = join(s.get(j + 7), twice.get(j + 5));
+            // F. Source: TS 35.222 3.4.
+            let w = _mm512_add_epi32(_mm512_xor_si512(x0, r1), r2);
+            if !INITIAL {
+                let z = _mm512_xor_si512(w, join(s.get(j + 2), twice.get(j)));
+                self.z.set(i, if SWAP { _mm512_shuffle_epi8(z, SWAP_32) } else { z });
+            }
+            let w1 = _mm512_add_epi32(r1, x1);
+            let w2 = _mm512_xor_si512(r2, x2);
+            let (u, v) = (l1(join(w1, w2)), l2(join(w2, w1)));
+            // Octets 3 and 1 go through S0, 2 and 0 through S1: those of both words fill a register each.
+            let in0 = _mm512_ternarylogic_epi32::<0xca>(high, u, _mm512_srli_epi16::<8>(v));
+            let in1 = _mm512_ternarylogic_epi32::<0xca>(high, _mm512_slli_epi16::<8>(v), u);
+            let below = _mm512_permutex2var_epi8(s0_table[0], in0, s0_table[1]);
+            let above = _mm512_permutex2var_epi8(s0_table[2], in0, s0_table[3]);
+            let out0 = _mm512_mask_blend_epi8(_mm512_movepi8_mask(in0), below, above);
+            let out1 = _mm512_gf2p8affineinv_epi64_epi8::<S1_CONSTANT>(
+                _mm512_gf2p8affine_epi64_epi8::<0>(in1, s1_before),
+                s1_after,
+            );
+            r1 = _mm512_ternarylogic_epi32::<0xca>(high, out0, out1);
+            r2 = _mm512_or_si512(_mm512_slli_epi16::<8>(out0), _mm512_srli_epi16::<8>(out1));
+            // LFSR: 2^15 s15 + 2^17 s13 + 2^21 s10 + 2^20 s4 + 2^8 s0 + s0; a power of two turns the 31 bits.
+            // Source: TS 35.222 3.2.
+            let s0 = s.get(j);
+            let t13 = turn::<17>(s.get(j + 13), twice.get(j + 13));
+            let t10 = turn::<21>(s.get(j + 10), twice.get(j + 10));
+            let t4 = turn::<20>(s.get(j + 4), twice.get(j + 4));
+            let t0 = turn::<8>(s0, twice.get(j));
+            let mut sum = add(add(t10, t4), add(add(t0, s0), t13));
+            if INITIAL {
+                sum = add(sum, _mm512_srli_epi32::<1>(w));
+            }
+            let sum = _mm512_add_epi32(sum, turn::<15>(s15, twice15));
+            // Folded this way, the modulus stays what it is: no cell is zero.
+            s14 = s15;
+            s15 = _mm512_add_epi32(_mm512_and_si512(sum, modulus), _mm512_srli_epi32::<31>(sum));
+            twice15 = _mm512_add_epi32(s15, s15);
+            self.s.set(j + 16, s15);
+            self.twice.set(j + 16, twice15);
+        }
+        self.at = at + n;
+        (self.r1, self.r2) = (row(r1), row(r2));
+    }
+}
+
+/// Times 2^k modulo 2^31 - 1: the 31 bits turned by k places.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vbmi2")]
+fn turn<const K: i32>(s: Z, twice: Z) -> Z {
+    _mm512_and_si512(_mm512_shldi_epi32::<K>(s, twice), _mm512_set1_epi32(i32::MAX))
+}
+
+/// x, turned by 0, 2, 10, 18 and 24 places, summed. Source: TS 35.222 3.4.3.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn l1(x: Z) -> Z {
+    let t = _mm512_ternarylogic_epi32::<0x96>(x, _mm512_rol_epi32::<8>(x), _mm512_rol_epi32::<16>(x));
+    _mm512_ternarylogic_epi32::<0x96>(x, _mm512_rol_epi32::<24>(x), _mm512_rol_epi32::<2>(t))
+}
+
+/// x, turned by 0, 8, 14, 22 and 30 places, summed. Source: TS 35.222 3.4.3.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn l2(x: Z) -> Z {
+    let x8 = _mm512_rol_epi32::<8>(x);
+    let t = _mm512_ternarylogic_epi32::<0x96>(x, x8, _mm512_rol_epi32::<16>(x));
+    _mm512_ternarylogic_epi32::<0x96>(x, x8, _mm512_rol_epi32::<14>(t))
+}
+
+/// COUNT and the octet with BEARER, as octets 0-3 and 4 of an IV, twice.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn iv_twice(count: Z, bearer: Z) -> [Z; 16] {
+    let octet = _mm512_set1_epi32(0xff);
+    let zero = _mm512_setzero_si512();
+    let c = [
+        _mm512_srli_epi32::<24>(count),
+        _mm512_and_si512(_mm512_srli_epi32::<16>(count), octet),
+        _mm512_and_si512(_mm512_srli_epi32::<8>(count), octet),
+        _mm512_and_si512(count, octet),
+        bearer,
+        zero,
+        zero,
+        zero,
+    ];
+    let mut iv = [zero; 16];
+    iv[..8].copy_from_slice(&c);
+    iv[8..].copy_from_slice(&c);
+    iv
+}
+
+impl Generator for Zuc16 {
+    const SUITES: [Suite; 2] = [Suite::Eea3, Suite::Eea3Eia3];
+
+    fn new() -> Box<Self> {
+        let row = [0; LANES];
+        Box::new(Self {
+            s: Rows([row; ROWS]),
+            twice: Rows([row; ROWS]),
+            at: 0,
+            r1: row,
+            r2: row,
+            z: Rows([row; 16]),
+            before: Rows([row; LANES]),
+            sums: Rows([row; LANES]),
+        })
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
+    unsafe fn cipher(&mut self, group: &Group) {
+        let longest = group.longest();
+        // SAFETY: by the contract.
+        let key = unsafe { key_words(group) };
+        self.initialise(key, iv_twice(load(&group.count), load(&group.bearer_direction)));
+        for offset in (0..longest).step_by(BLOCK) {
+            self.steps::<false, true>((longest - offset).div_ceil(4).min(16));
+            // SAFETY: by the contract.
+            unsafe { combine(group, offset, &transpose(&self.z)) };
+        }
+    }
+
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,vpclmulqdq,gfni,bmi2"
+    )]
+    unsafe fn mac(&mut self, group: &Group) -> Row {
+        let packed = load(&group.bearer_direction);
+        let direction = _mm512_slli_epi32::<5>(_mm512_and_si512(packed, _mm512_set1_epi32(4)));
+        let mut iv = iv_twice(load(&group.count), _mm512_and_si512(packed, _mm512_set1_epi32(0xf8)));
+        iv[8] = _mm512_xor_si512(iv[8], direction);
+        iv[14] = direction;
+        // SAFETY: by the contract.
+        let key = unsafe { key_words(group) };
+        self.initialise(key, iv);
+        self.sums = Rows([[0; LANES]; LANES]);
+
+        let mut macs = [0; LANES];
+        // A frame has ceil(LENGTH / 32) + 2 words of keystream; block i of its octets meets blocks i and i + 1.
+        let longest = group.longest();
+        let mut words = longest.div_ceil(4) + 2;
+        for block in 0..longest / BLOCK + 2 {
+            let n = words.min(16);
+            words -= n;
+            self.steps::<false, false>(n);
+            let keystream = transpose(&self.z);
+            for lane in 0..group.lanes {
+                let Some(offset) = (block * BLOCK).checked_sub(BLOCK) else {
+                    self.before.set(lane, keystream[lane]);
+                    continue;
+                };
+                let len = group.len[lane];
+                if len < offset {
+                    continue;
+                }
+                let left = len - offset;
+                let at = group.data[lane].wrapping_add(offset);
+                let message = if left >= BLOCK {
+                    // SAFETY: by the contract, 64 octets from `at` on are the frame's.
+                    unsafe { _mm512_loadu_si512(at.cast()) }
+                } else {
+                    // SAFETY: by the contract, the octets of the mask are the frame's; the others are not read.
+                    unsafe { _mm512_maskz_loadu_epi8(_bzhi_u64(!0, left as u32), at.cast()) }
+                };
+                let (now, next) = (self.before.get(lane), keystream[lane]);
+                let sum = _mm512_xor_si512(self.sums.get(lane), windows(message, now, next));
+                if left >= BLOCK {
+                    self.sums.set(lane, sum);
+                    self.before.set(lane, next);
+                } else {
+                    macs[lane] = finish(sum, row(now), row(next), left);
+                }
+            }
+        }
+        macs
+    }
+}
+
+/// Sum of the keystream's windows at the one bits of 64 octets, in words 0 and 2 of each 128-bit lane.
+///
+/// With the bits of each octet reversed, bit i of 64 is the coefficient of x^i. The windows of its product with three
+/// words z0 z1 z2 (z0 the highest) stand at x^64 to x^95: from z1 z2 there, from z0 at x^0 to x^31.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,vpclmulqdq,gfni")]
+fn windows(message: Z, now: Z, next: Z) -> Z {
+    let m = _mm512_gf2p8affine_epi64_epi8::<0>(message, _mm512_set1_epi64(REVERSE));
+    // z1 z2 with z1 in the high half, for the first 64 bits; z3 z4 for the second.
+    let pairs = _mm512_shuffle_epi32::<0xb1>(_mm512_alignr_epi32::<1>(next, now));
+    let first =
+        _mm512_xor_si512(_mm512_clmulepi64_epi128::<0x00>(m, now), _mm512_clmulepi64_epi128::<0x11>(m, now));
+    let others = _mm512_xor_si512(
+        _mm512_clmulepi64_epi128::<0x00>(m, pairs),
+        _mm512_clmulepi64_epi128::<0x11>(m, pairs),
+    );
+    _mm512_mask_blend_epi32(0x4444, first, others)
+}
+
+/// MAC-I of a frame that ends `left` octets into the block whose keystream is `now`: all sums, the window at its end and
+/// its last word.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn finish(sum: Z, now: Row, next: Row, left: usize) -> u32 {
+    let sum = _mm512_maskz_mov_epi32(0x5555, sum);
+    let word = |i: usize| if i < 16 { now[i] } else { next[i - 16] };
+    let i = left / 4;
+    let pair = u64::from(word(i)) << 32 | u64::from(word(i + 1));
+    let window = (pair << (left % 4 * 8) >> 32) as u32;
+    let last = word(left.div_ceil(4) + 1);
+    let sums = row(sum).iter().fold(0, |a, b| a ^ b);
+    (sums ^ window ^ last).swap_bytes()
+}
