@@ -214,6 +214,9 @@ impl Generator for Snow3g16 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes,gfni,bmi2")]
     unsafe fn cipher(&mut self, group: &Group) {
         let longest = group.longest();
+        if longest == 0 {
+            return;
+        }
         let count = load(&group.count);
         let bearer = _mm512_slli_epi32::<24>(load(&group.bearer_direction));
         // SAFETY: by the contract.

@@ -259,6 +259,9 @@ impl Generator for Zuc16 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
     unsafe fn cipher(&mut self, group: &Group) {
         let longest = group.longest();
+        if longest == 0 {
+            return;
+        }
         // SAFETY: by the contract.
         let key = unsafe { key_words(group) };
         self.initialise(key, iv_twice(load(&group.count), load(&group.bearer_direction)));
