@@ -9,6 +9,8 @@ mod field;
 pub mod gsk;
 pub mod identifier;
 mod kemac;
+#[cfg(feature = "key-file")]
+pub mod key_file;
 mod key_parameters;
 pub mod keys;
 mod pairing;

@@ -1,6 +1,8 @@
 //! NTP time: the clock value that callers pass in and the value of T.
 
-use core::{fmt, time::Duration};
+use core::{fmt, str::FromStr, time::Duration};
+
+use crate::KeyError;
 
 /// Seconds from 1900-01-01 to 1970-01-01.
 const UNIX_EPOCH: u64 = 2_208_988_800;
@@ -82,6 +84,37 @@ impl NtpTime {
     }
 }
 
+/// Reads what [`NtpTime`] displays: `2025-10-02T23:47:52Z`, UTC, whole seconds, from 1970 on.
+impl FromStr for NtpTime {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let wrong = KeyError::Identity { what: "time", problem: "is not YYYY-MM-DDThh:mm:ssZ" };
+        let form = b"0000-00-00T00:00:00Z";
+        let fits = |(t, f): (u8, &u8)| t == *f || (*f == b'0' && t.is_ascii_digit());
+        if text.len() != form.len() || !text.bytes().zip(form).all(fits) {
+            return Err(wrong);
+        }
+        let number = |at: core::ops::Range<usize>| text.get(at).and_then(|t| t.parse::<u64>().ok());
+        let read = || {
+            let date = Date { year: number(0..4)?, month: number(5..7)? as u8, day: number(8..10)? as u8 };
+            let (h, m, s) = (number(11..13)?, number(14..16)?, number(17..19)?);
+            let in_range = date.year >= 1970
+                && (1..=12).contains(&date.month)
+                && (1..=date.days_of_month()).contains(&date.day)
+                && h < 24
+                && m < 60
+                && s < 60;
+            in_range.then(|| (date, h * 3600 + m * 60 + s))
+        };
+        let (Date { year, month, day }, seconds) = read().ok_or(wrong)?;
+        // Days since 0000-03-01, years starting in March.
+        let (y, m) = if month <= 2 { (year - 1, u64::from(month) + 9) } else { (year, u64::from(month) - 3) };
+        let days = y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + u64::from(day) - 1;
+        Ok(Self::from_unix((days - 719_468) * 86_400 + seconds, 0))
+    }
+}
+
 /// RFC 3339 text with seconds, `2025-10-02T23:47:52Z`.
 impl fmt::Display for NtpTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,6 +178,23 @@ mod tests {
         assert_eq!(t.after(d), NtpTime::from_unix(101, 250_000_000));
         assert_eq!(t.after(d).before(d), t);
         assert_eq!(NtpTime { seconds: 3, fraction: 0 }.before(Duration::from_secs(9)).ntp_seconds(), 0);
+    }
+
+    #[test]
+    fn text_and_back() {
+        for day in 0..60_000u64 {
+            let t = NtpTime::from_unix(day * 86_400 + day % 86_400, 0);
+            assert_eq!(t.to_string().parse(), Ok(t));
+        }
+        for bad in [
+            "",
+            "2025-02-29T00:00:00Z",
+            "2025-10-02T24:00:00Z",
+            "2025-10-02 23:47:52Z",
+            "1969-12-31T23:59:59Z",
+        ] {
+            assert!(bad.parse::<NtpTime>().is_err(), "{bad}");
+        }
     }
 
     #[test]
