@@ -6,6 +6,7 @@ mod files;
 pub mod hpke;
 pub mod pki;
 pub mod reject;
+pub mod service;
 pub mod vault;
 
 #[cfg(test)]

@@ -173,6 +173,15 @@ impl Judge {
         Ok(leaf)
     }
 
+    /// Who holds the chain: profile, path, PLMN and validity, without CRLs, role and group. For an issuer that knows
+    /// itself what it revoked; nobody else decides by this alone.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn identify(&self, chain: &[Vec<u8>], clock: Clock) -> Result<Leaf, Refusal> {
+        self.path(chain, clock).map(|(leaf, _)| leaf)
+    }
+
     /// Judges a live peer again, after a new CRL, new roots, or as time passes; no signature is verified anew.
     /// Returns whether a CRL in the path is within grace only.
     ///
@@ -346,6 +355,16 @@ impl Judge {
 }
 
 impl Leaf {
+    /// Who issued the leaf certificate.
+    pub fn issuer(&self) -> &IssuerId {
+        self.path.steps.first().map_or(&self.path.root, |(issuer, _)| issuer)
+    }
+
+    /// Serial number of the leaf certificate, big-endian without leading zeros.
+    pub fn serial(&self) -> &[u8] {
+        self.path.steps.first().map_or(&[], |(_, serial)| serial)
+    }
+
     /// Whether role and group are in the certificate.
     ///
     /// # Errors

@@ -19,8 +19,10 @@ use super::{Authority, PkiError, Revocation};
 use crate::credential::{Identity, KeyError, NameError, SoftwareKey};
 use crate::files;
 
-/// A laboratory CA on disk.
+/// A laboratory CA on disk. One process at a time holds it: another that opens it waits, so that no CRL number is given
+/// twice.
 pub struct Folder {
+    _lock: fs::File,
     path: PathBuf,
     authority: Authority,
 }
@@ -79,7 +81,7 @@ impl Folder {
         let mut chain = pem("CERTIFICATE", authority.certificate());
         authority.chain().iter().skip(1).for_each(|c| chain.push_str(&pem("CERTIFICATE", c)));
         write(&path.join("ca.pem"), chain.as_bytes())?;
-        let folder = Self { path: path.into(), authority };
+        let folder = Self { _lock: lock(path)?, path: path.into(), authority };
         folder.save()?;
         Ok(folder)
     }
@@ -89,6 +91,7 @@ impl Folder {
     /// # Errors
     /// [`FolderError`].
     pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let held = lock(path)?;
         let (key_path, state_path, ca_path) =
             (path.join("ca.key"), path.join("state.json"), path.join("ca.pem"));
         let wrong = |path: &Path, what: String| FolderError::Content { path: path.into(), what };
@@ -107,7 +110,7 @@ impl Folder {
         let State { crl_number, revoked, crl_url, .. } = state;
         let authority =
             Authority { plmn, issuer, certificate, chain: certificates, crl_number, revoked, crl_url };
-        Ok(Self { path: path.into(), authority })
+        Ok(Self { _lock: held, path: path.into(), authority })
     }
 
     /// The authority.
@@ -183,6 +186,19 @@ impl Folder {
         Ok(crl)
     }
 
+    /// The newest CRL, DER; none before the first.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn crl(&self) -> Result<Option<Vec<u8>>, FolderError> {
+        let path = self.path.join("crl.der");
+        match fs::read(&path) {
+            Ok(crl) => Ok(Some(crl)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io(&path)(e)),
+        }
+    }
+
     /// Stores number and revocations.
     ///
     /// # Errors
@@ -246,6 +262,14 @@ pub fn pem(label: &str, der: &[u8]) -> String {
     }
     out.push_str(&format!("-----END {label}-----\n"));
     out
+}
+
+fn lock(folder: &Path) -> Result<fs::File, FolderError> {
+    let path = folder.join("lock");
+    let file =
+        fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io(&path))?;
+    file.lock().map_err(io(&path))?;
+    Ok(file)
 }
 
 fn write(path: &Path, octets: &[u8]) -> Result<(), FolderError> {

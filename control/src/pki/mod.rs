@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::credential::identity::Uri;
-use crate::credential::{Identity, LongTermKey, Plmn, ProfileError, Role, SoftwareKey, TrustEntry};
+use crate::credential::profile;
+use crate::credential::{Identity, IssuerId, LongTermKey, Plmn, ProfileError, Role, SoftwareKey, TrustEntry};
 
 /// Curve of a CA's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -193,6 +194,11 @@ impl Authority {
     /// Its own certificate, DER.
     pub fn certificate(&self) -> &[u8] {
         &self.certificate
+    }
+
+    /// Names this CA as an issuer.
+    pub fn issuer_id(&self) -> Option<IssuerId> {
+        profile::ca(&self.certificate).ok().map(|(ca, _)| ca.id)
     }
 
     /// What follows a leaf in a chain: this CA and those above it, the root left out.
