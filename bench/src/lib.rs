@@ -1,2 +1,11 @@
-//! Workloads and peers shared by the benches.
-#![forbid(unsafe_code)]
+//! Workloads, peers and reports shared by the benches.
+//!
+//! ```text
+//! workload (sizes, keys, bursts) -> every peer: outputs compared, then rounds in turn -> median -> report
+//! ```
+#![deny(unsafe_code)]
+
+#[cfg(feature = "peers")]
+pub mod peers;
+pub mod report;
+pub mod workload;
