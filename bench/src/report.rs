@@ -49,7 +49,8 @@ fn value(rows: &[Row], peer: &str, size: &str) -> Option<f64> {
 pub fn table(rows: &[Row], bars: &[(&str, &[f64])]) -> String {
     let peers = distinct(rows.iter().map(|r| r.peer.as_str()));
     let sizes = distinct(rows.iter().map(|r| r.size.as_str()));
-    let mut out = format!("| ns a frame | {} |\n| --- |{}\n", sizes.join(" | "), " --- |".repeat(sizes.len()));
+    let mut out =
+        format!("| ns a frame | {} |\n| --- |{}\n", sizes.join(" | "), " --- |".repeat(sizes.len()));
     let line = |out: &mut String, name: &str, cell: &dyn Fn(&str) -> String| {
         let cells: Vec<String> = sizes.iter().map(|s| cell(s)).collect();
         let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
@@ -71,8 +72,10 @@ pub fn table(rows: &[Row], bars: &[(&str, &[f64])]) -> String {
     out
 }
 
-const COLOURS: [&str; 10] =
-    ["#c0392b", "#e67e22", "#f1c40f", "#7f8c8d", "#2980b9", "#5dade2", "#85c1e9", "#16a085", "#8e44ad", "#2c3e50"];
+const COLOURS: [&str; 10] = [
+    "#c0392b", "#e67e22", "#f1c40f", "#7f8c8d", "#2980b9", "#5dade2", "#85c1e9", "#16a085", "#8e44ad",
+    "#2c3e50",
+];
 
 /// Bars of one situation: a group a size, a bar a peer, nanoseconds a frame on a logarithmic axis.
 pub fn svg(title: &str, rows: &[Row]) -> String {
@@ -98,7 +101,10 @@ pub fn svg(title: &str, rows: &[Row]) -> String {
                 let _ = writeln!(
                     out,
                     "<line x1=\"{left}\" x2=\"{0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"#ddd\"/><text x=\"{2}\" y=\"{3:.1}\" text-anchor=\"end\">{v}</text>",
-                    width - 180.0, y(v), left - 6.0, y(v) + 4.0
+                    width - 180.0,
+                    y(v),
+                    left - 6.0,
+                    y(v) + 4.0
                 );
             }
         }
@@ -111,7 +117,11 @@ pub fn svg(title: &str, rows: &[Row]) -> String {
                 let _ = writeln!(
                     out,
                     "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{}\" height=\"{:.1}\" fill=\"{}\"><title>{peer}: {v:.1} ns</title></rect>",
-                    x0 + p as f64 * bar, y(v), bar - 1.0, top + height - y(v), COLOURS[p % COLOURS.len()]
+                    x0 + p as f64 * bar,
+                    y(v),
+                    bar - 1.0,
+                    top + height - y(v),
+                    COLOURS[p % COLOURS.len()]
                 );
             }
         }
@@ -127,10 +137,13 @@ pub fn svg(title: &str, rows: &[Row]) -> String {
         let _ = writeln!(
             out,
             "<rect x=\"{x}\" y=\"{y}\" width=\"10\" height=\"10\" fill=\"{}\"/><text x=\"{}\" y=\"{}\">{peer}</text>",
-            COLOURS[p % COLOURS.len()], x + 16.0, y + 9.0
+            COLOURS[p % COLOURS.len()],
+            x + 16.0,
+            y + 9.0
         );
     }
-    let _ = writeln!(out, "<text x=\"10\" y=\"{}\">ns a frame, logarithmic</text>\n</svg>", top + height + 34.0);
+    let _ =
+        writeln!(out, "<text x=\"10\" y=\"{}\">ns a frame, logarithmic</text>\n</svg>", top + height + 34.0);
     out
 }
 

@@ -182,7 +182,10 @@ impl Workload {
                 aad,
             });
             jobs.push(job);
-            if resident == 0 && (i + 1) % burst == 0 && plain.len() + (plain.len() / (i + 1) * burst) > 256 << 10 {
+            if resident == 0
+                && (i + 1) % burst == 0
+                && plain.len() + (plain.len() / (i + 1) * burst) > 256 << 10
+            {
                 resident = (i + 1) / burst;
             }
         }
@@ -202,7 +205,8 @@ impl Workload {
         for i in 0..FRAMES {
             if i >= places {
                 self.jobs[i].count = self.jobs[i % places].count;
-                self.frames[i].iv = iv(self.work.suite(), &self.jobs[i], &self.keys[self.frames[i].key as usize]);
+                self.frames[i].iv =
+                    iv(self.work.suite(), &self.jobs[i], &self.keys[self.frames[i].key as usize]);
                 self.frames[i].hash_iv = hash_iv(self.work.suite(), &self.jobs[i]);
                 continue;
             }

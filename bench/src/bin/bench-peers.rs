@@ -14,8 +14,16 @@ use pc5_dataplane::suite::Suite;
 
 /// Bars that our first line over `ipsec-mb direct` is held against, 64 octets to IMIX.
 const BARS: &[(Suite, [f64; 7], [f64; 7])] = &[
-    (Suite::Aes128Gcm, [0.55, 0.60, 0.72, 0.87, 0.95, 1.00, 0.75], [0.42, 0.45, 0.55, 0.75, 0.85, 0.88, 0.60]),
-    (Suite::Aes256Gcm, [0.60, 0.65, 0.85, 0.98, 1.00, 1.00, 0.82], [0.48, 0.52, 0.70, 0.88, 0.95, 0.97, 0.70]),
+    (
+        Suite::Aes128Gcm,
+        [0.55, 0.60, 0.72, 0.87, 0.95, 1.00, 0.75],
+        [0.42, 0.45, 0.55, 0.75, 0.85, 0.88, 0.60],
+    ),
+    (
+        Suite::Aes256Gcm,
+        [0.60, 0.65, 0.85, 0.98, 1.00, 1.00, 0.82],
+        [0.48, 0.52, 0.70, 0.88, 0.95, 0.97, 0.70],
+    ),
 ];
 
 struct Options {
@@ -35,7 +43,9 @@ fn options() -> Result<Options> {
             "--out" => o.out = value()?.into(),
             "--only" => o.only = Some(value()?),
             "--rounds" => o.rounds = value()?.parse().context("--rounds takes a number")?,
-            _ => bail!("unknown option '{arg}'; usage: bench-peers [--quick] [--out DIR] [--only WORK] [--rounds N]"),
+            _ => bail!(
+                "unknown option '{arg}'; usage: bench-peers [--quick] [--out DIR] [--only WORK] [--rounds N]"
+            ),
         }
     }
     Ok(o)
@@ -60,12 +70,19 @@ fn main() -> Result<()> {
     ];
     let mut all = Vec::new();
     let have = |w: &Work| crypto::cipher(w.suite(), crypto::best(w.suite())).is_ok();
-    for work in works.into_iter().filter(have).filter(|w| o.only.as_ref().is_none_or(|only| w.name() == *only)) {
+    for work in
+        works.into_iter().filter(have).filter(|w| o.only.as_ref().is_none_or(|only| w.name() == *only))
+    {
         for keys in [1, 1024] {
             for op in [Op::Seal, Op::Open] {
                 let sizes = Size::ALL.map(|s| (s, 64));
                 let rows = situation(work, op, keys, &sizes, o.rounds)?;
-                present(&o, &format!("{} {}, {keys} key(s), bursts of 64", work.name(), op.name()), work, &rows)?;
+                present(
+                    &o,
+                    &format!("{} {}, {keys} key(s), bursts of 64", work.name(), op.name()),
+                    work,
+                    &rows,
+                )?;
                 all.extend(rows);
             }
         }
@@ -75,7 +92,12 @@ fn main() -> Result<()> {
                 let sizes = [(Size::Octets(64), burst), (Size::Imix, burst)];
                 for op in [Op::Seal, Op::Open] {
                     let rows = situation(work, op, 1024, &sizes, o.rounds)?;
-                    println!("\n## {} {}, 1024 keys, bursts of {burst}\n\n{}", work.name(), op.name(), report::table(&rows, &[]));
+                    println!(
+                        "\n## {} {}, 1024 keys, bursts of {burst}\n\n{}",
+                        work.name(),
+                        op.name(),
+                        report::table(&rows, &[])
+                    );
                     all.extend(rows);
                 }
             }
@@ -115,7 +137,8 @@ fn present(o: &Options, title: &str, work: Work, rows: &[Row]) -> Result<()> {
     println!("\n## {title}\n\n{}", report::table(rows, &bars));
     let name = title.split(',').take(2).collect::<String>().replace([' ', '(', ')'], "-");
     let path = o.out.join(format!("{name}.svg"));
-    std::fs::write(&path, report::svg(title, rows)).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&path, report::svg(title, rows))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn processor() -> String {

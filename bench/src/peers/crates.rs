@@ -23,15 +23,23 @@ pub(super) fn peers(w: &Workload) -> Vec<Box<dyn Peer>> {
     let aws_keys = keys.iter().filter_map(|k| aws::UnboundKey::new(algorithm, k.pek()).ok());
     peers.push(Box::new(AwsLc(aws_keys.map(aws::LessSafeKey::new).collect())));
     if w.work.suite() == Suite::Aes128Gcm {
-        peers.push(Box::new(Crate::<Aes128Gcm>(keys.iter().filter_map(|k| KeyInit::new_from_slice(k.pek()).ok()).collect())));
+        peers.push(Box::new(Crate::<Aes128Gcm>(
+            keys.iter().filter_map(|k| KeyInit::new_from_slice(k.pek()).ok()).collect(),
+        )));
     } else {
-        peers.push(Box::new(Crate::<Aes256Gcm>(keys.iter().filter_map(|k| KeyInit::new_from_slice(k.pek()).ok()).collect())));
+        peers.push(Box::new(Crate::<Aes256Gcm>(
+            keys.iter().filter_map(|k| KeyInit::new_from_slice(k.pek()).ok()).collect(),
+        )));
     }
     peers
 }
 
 /// Calls `each(frame, nonce, aad, data, tag)`; counts the frames for which it is false.
-fn each(arena: &mut [u8], frames: &[Frame], mut each: impl FnMut(&Frame, [u8; 12], &[u8], &mut [u8], &mut [u8]) -> bool) -> usize {
+fn each(
+    arena: &mut [u8],
+    frames: &[Frame],
+    mut each: impl FnMut(&Frame, [u8; 12], &[u8], &mut [u8], &mut [u8]) -> bool,
+) -> usize {
     let mut wrong = 0;
     for f in frames {
         let start = f.start as usize;
@@ -106,7 +114,9 @@ impl<C: AeadInOut<NonceSize = U12, TagSize = U16>> Peer for Crate<C> {
                     .map(|t| tag.copy_from_slice(&t))
                     .is_ok(),
                 Op::Open => match tag.first_chunk::<16>() {
-                    Some(t) => key.decrypt_inout_detached(&nonce.into(), aad, data.into(), &(*t).into()).is_ok(),
+                    Some(t) => {
+                        key.decrypt_inout_detached(&nonce.into(), aad, data.into(), &(*t).into()).is_ok()
+                    }
                     None => false,
                 },
             }

@@ -69,7 +69,9 @@ fn outputs(w: &mut Workload, peers: &mut Vec<Box<dyn Peer>>) -> Result<Vec<Vec<u
             for (jobs, frames) in jobs.chunks_mut(w.burst).zip(frames.chunks(w.burst)) {
                 refused += peer.run(Op::Open, &mut arena, jobs, frames);
             }
-            let data = |a: &[u8], f: &crate::workload::Frame| a[f.start as usize..(f.start + f.len) as usize].to_vec();
+            let data = |a: &[u8], f: &crate::workload::Frame| {
+                a[f.start as usize..(f.start + f.len) as usize].to_vec()
+            };
             if refused != 0 || frames.iter().any(|f| data(&arena, f) != data(&w.plain, f)) {
                 bail!("{} does not open what it sealed under {}", peer.name(), w.work.name());
             }
@@ -95,4 +97,3 @@ fn pass(w: &mut Workload, op: Op, sealed: &[Vec<u8>], arena: &mut [u8], peer: &m
     }
     spent as f64 / FRAMES as f64
 }
-

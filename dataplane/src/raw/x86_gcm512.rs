@@ -357,38 +357,75 @@ kernel_fn! {
     }
 }
 
-/// Round key `$r` of a key into all four lanes, straight from memory: the compiler would rather load it once and shuffle,
-/// and compute an address for each.
+/// The body for each index below `$n`, which is a constant of at most eight: a loop would not be unrolled reliably, and then its
+/// registers would be memory.
+macro_rules! each {
+    ($i:ident < $n:expr, $body:block) => {
+        each!(@ $i $n, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $i:ident $n:expr, $body:block, $($at:literal)*) => {{ $(
+        if $at < $n {
+            let $i: usize = $at;
+            $body
+        }
+    )* }};
+}
+
+/// Round key `$r` of a key into all four lanes.
+///
+/// This and the rounds are assembly, one instruction each, because the compiler keeps volatile assembly in order. Left to
+/// itself it takes chain after chain, spills the round keys, and no two chains overlap.
 macro_rules! round_key {
     ($rk:ident, $key:expr, $r:literal) => {{
         let out: Z;
         // SAFETY: reads a round key of a key that the group's caller vouched for.
         asm!("vbroadcasti32x4 {0}, xmmword ptr [{1} + {2}]", out(zmm_reg) out, in(reg) $key,
-            const GcmKey::<$rk>::ROUNDS + 16 * $r, options(pure, readonly, nostack, preserves_flags));
+            const GcmKey::<$rk>::ROUNDS + 16 * $r, options(readonly, nostack, preserves_flags));
         out
     }};
+}
+
+kernel_fn! {
+/// A round on four blocks.
+fn aesenc(mut x: Z, k: Z) -> Z {
+    // SAFETY: registers only.
+    unsafe {
+        asm!("vaesenc {0}, {0}, {1}", inout(zmm_reg) x, in(zmm_reg) k, options(nomem, nostack, preserves_flags));
+    }
+    x
+}
+
+/// The last round on four blocks.
+fn aesenclast(mut x: Z, k: Z) -> Z {
+    // SAFETY: registers only.
+    unsafe {
+        asm!("vaesenclast {0}, {0}, {1}", inout(zmm_reg) x, in(zmm_reg) k, options(nomem, nostack, preserves_flags));
+    }
+    x
+}
+
 }
 
 /// Calls `round!(operation, number)` for each round after the first key.
 macro_rules! rounds {
     ($round:ident, $rk:ident) => {
-        $round!(_mm512_aesenc_epi128, 1);
-        $round!(_mm512_aesenc_epi128, 2);
-        $round!(_mm512_aesenc_epi128, 3);
-        $round!(_mm512_aesenc_epi128, 4);
-        $round!(_mm512_aesenc_epi128, 5);
-        $round!(_mm512_aesenc_epi128, 6);
-        $round!(_mm512_aesenc_epi128, 7);
-        $round!(_mm512_aesenc_epi128, 8);
-        $round!(_mm512_aesenc_epi128, 9);
+        $round!(aesenc, 1);
+        $round!(aesenc, 2);
+        $round!(aesenc, 3);
+        $round!(aesenc, 4);
+        $round!(aesenc, 5);
+        $round!(aesenc, 6);
+        $round!(aesenc, 7);
+        $round!(aesenc, 8);
+        $round!(aesenc, 9);
         if $rk == 15 {
-            $round!(_mm512_aesenc_epi128, 10);
-            $round!(_mm512_aesenc_epi128, 11);
-            $round!(_mm512_aesenc_epi128, 12);
-            $round!(_mm512_aesenc_epi128, 13);
-            $round!(_mm512_aesenclast_epi128, 14);
+            $round!(aesenc, 10);
+            $round!(aesenc, 11);
+            $round!(aesenc, 12);
+            $round!(aesenc, 13);
+            $round!(aesenclast, 14);
         } else {
-            $round!(_mm512_aesenclast_epi128, 10);
+            $round!(aesenclast, 10);
         }
     };
 }
@@ -448,9 +485,12 @@ kernel_fn! {
     /// Lanes of the register of each frame that belong to it: one of four, or two of four, or all.
     fn merge<const F: usize>(x: [Z; F]) -> Z {
         let mut out = x[0];
-        for f in 1..F {
-            let lanes = if F == 4 { 0b11 << (2 * f) } else { 0xf0 };
-            out = _mm512_mask_mov_epi64(out, lanes, x[f]);
+        if F == 4 {
+            out = _mm512_mask_mov_epi64(out, 0x0c, x[1]);
+            out = _mm512_mask_mov_epi64(out, 0x30, x[2]);
+            out = _mm512_mask_mov_epi64(out, 0xc0, x[3]);
+        } else if F == 2 {
+            out = _mm512_mask_mov_epi64(out, 0xf0, x[1]);
         }
         out
     }
@@ -531,7 +571,7 @@ kernel_fn! {
             // What lies in memory as single blocks is loaded before anything wide is stored near it.
             let (mut aad, mut received, mut aad_power, mut one) = ([null; F], [null; F], [null; F], [null; F]);
             let mut x = [[null; S]; F];
-            for f in 0..F {
+            each!(f < F, {
                 let lane = &lanes[f];
                 blocks[f] = lane.len.div_ceil(16);
                 inputs[f] = input(lane);
@@ -542,31 +582,31 @@ kernel_fn! {
                 if OPEN {
                     received[f] = broadcast(lane.data.add(lane.len).cast_const());
                 }
-                for s in 0..S {
+                each!(s < S, {
                     x[f][s] = _mm512_xor_si512(nonces[f], _mm512_load_si512(COUNTERS.0[s].as_ptr().cast()));
-                }
-            }
+                });
+            });
             let (aad, aad_power, one) = (reversed(merge(aad)), merge(aad_power), merge(one));
             let (lengths, received) = (lengths(merge(inputs)), merge(received));
             let mut j0 = first_counter(merge(nonces));
             macro_rules! round {
                 ($op:ident, $r:literal) => {{
                     let mut k = [null; F];
-                    for f in 0..F {
-                        k[f] = round_key!(RK, lanes[f].key, $r);
-                        for s in 0..S {
+                    each!(f < F, {
+                            k[f] = round_key!(RK, lanes[f].key, $r);
+                        each!(s < S, {
                             x[f][s] = $op(x[f][s], k[f]);
-                        }
-                    }
+                        });
+                    });
                     j0 = $op(j0, merge(k));
                 }};
             }
             rounds!(round, RK);
 
             let mut sums = [zero(); F];
-            for f in 0..F {
+            each!(f < F, {
                 let Lane { data, len, key, .. } = lanes[f];
-                for s in 0..S {
+                each!(s < S, {
                     let mask = mask(len, s);
                     let at = data.wrapping_add(SLOT * s).cast::<i8>();
                     let text = _mm512_maskz_loadu_epi8(mask, at);
@@ -577,8 +617,8 @@ kernel_fn! {
                     let block = reversed(if OPEN { text } else { _mm512_maskz_mov_epi8(mask, out) });
                     let p = powers(key, blocks[f], s);
                     sums[f] = add_product(sums[f], block, p, halves(p));
-                }
-            }
+                });
+            });
 
             // Associated data and lengths, in lanes of their frame.
             let sum = if F == 4 {
@@ -676,22 +716,22 @@ kernel_fn! {
         // SAFETY: as the caller vouches.
         unsafe {
             let mut x = [_mm512_setzero_si512(); STEP];
-            for s in 0..STEP {
+            each!(s < STEP, {
                 x[s] = counter_block(nonce, counter, s);
-            }
+            });
             macro_rules! round {
                 ($op:ident, $r:literal) => {{
                     let k = round_key!(RK, key, $r);
-                    for s in 0..STEP {
+                    each!(s < STEP, {
                         x[s] = $op(x[s], k);
-                    }
+                    });
                 }};
             }
             rounds!(round, RK);
             let (p, p_sum) = bulk(key, STEP);
             let mut sum = add_product(zero(), hash, p, p_sum);
             let mut block = hash;
-            for s in 0..STEP {
+            each!(s < STEP, {
                 let at = data.add(SLOT * s);
                 let text = _mm512_loadu_si512(at.cast());
                 let out = _mm512_xor_si512(text, x[s]);
@@ -701,7 +741,7 @@ kernel_fn! {
                     let (p, p_sum) = bulk(key, STEP - 1 - s);
                     sum = add_product(sum, block, p, p_sum);
                 }
-            }
+            });
             _mm512_xor_si512(reduce(sum), block)
         }
     }
@@ -716,16 +756,16 @@ kernel_fn! {
         // SAFETY: as the caller vouches; the mask ends at `len`.
         unsafe {
             let mut x = [_mm512_setzero_si512(); S];
-            for s in 0..S {
+            each!(s < S, {
                 x[s] = counter_block(nonce, counter, s);
-            }
+            });
             let mut j0 = first_counter(nonce);
             macro_rules! round {
                 ($op:ident, $r:literal) => {{
                     let k = round_key!(RK, key, $r);
-                    for s in 0..S {
+                    each!(s < S, {
                         x[s] = $op(x[s], k);
-                    }
+                    });
                     j0 = $op(j0, k);
                 }};
             }
@@ -735,7 +775,7 @@ kernel_fn! {
             if S > 1 {
                 let (p, p_sum) = bulk(key, S - 1);
                 sum = add_product(sum, hash, p, p_sum);
-                for s in 0..S - 1 {
+                each!(s < S - 1, {
                     let at = data.add(SLOT * s);
                     let text = _mm512_loadu_si512(at.cast());
                     let out = _mm512_xor_si512(text, x[s]);
@@ -745,7 +785,7 @@ kernel_fn! {
                         let (p, p_sum) = bulk(key, S - 2 - s);
                         sum = add_product(sum, block, p, p_sum);
                     }
-                }
+                });
                 block = _mm512_xor_si512(reduce(sum), block);
             }
             let mask = mask(len, S - 1);
