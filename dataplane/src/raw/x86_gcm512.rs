@@ -13,7 +13,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::mem::offset_of;
+use std::mem::{MaybeUninit, offset_of};
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -149,13 +149,25 @@ fn prefetch<const RK: usize>(key: &GcmKey<RK>) {
     }
 }
 
-/// A frame of a group, admitted: `data..data + len + 16` is inside the arena.
+/// A frame, admitted: `data..data + len + 16` is inside the arena.
 #[derive(Clone, Copy)]
 struct Lane<const RK: usize> {
     job: *mut Job,
     data: *mut u8,
     len: usize,
     key: *const GcmKey<RK>,
+    /// H^(blocks + 1) in `tail`, where the frame is short enough to have it: that of its first block.
+    power: *const u8,
+}
+
+impl<const RK: usize> Lane<RK> {
+    /// # Safety
+    /// The frame has at most 16 blocks or `power` is not used.
+    #[inline(always)]
+    fn new(job: *mut Job, data: *mut u8, len: usize, key: *const GcmKey<RK>) -> Self {
+        let power = key.cast::<u8>().wrapping_add((TAIL - 1) * 16).wrapping_sub(len.div_ceil(16) * 16);
+        Self { job, data, len, key, power }
+    }
 }
 
 #[target_feature(
@@ -174,111 +186,86 @@ fn run<const RK: usize, const OPEN: bool>(keys: &[GcmKey<RK>], arena: &mut [u8],
 fn run_chunk<const RK: usize, const OPEN: bool>(keys: &[GcmKey<RK>], arena: &mut [u8], jobs: &mut [Job]) {
     // Slots of each job: 1 (also for no octet) to 4, 5 for more, 6 for what is not ciphered.
     let mut class = [0u8; CHUNK];
-    let mut count = [0u8; 8];
+    let (mut least, mut most) = (u8::MAX, 0);
     for (job, class) in jobs.iter().zip(&mut class) {
         check(job, arena.len(), TAG, keys.len());
-        let slots = (job.len.max(1) as usize).div_ceil(SLOT).min(5) as u8;
+        let slots = job.len.max(1).div_ceil(64).min(5) as u8;
         *class = if job.clear_data { 6 } else { slots };
+        (least, most) = (least.min(*class), most.max(*class));
     }
-    let class = &class[..jobs.len()];
-    let mut order = IDENTITY;
-    if class.iter().any(|c| *c != class[0]) {
-        for c in class {
-            count[*c as usize] += 1;
-        }
-        let mut at = 0;
-        for c in &mut count {
-            at += *c;
-            *c = at - *c;
-        }
-        for (i, c) in class.iter().enumerate() {
-            order[count[*c as usize] as usize] = i as u8;
-            count[*c as usize] += 1;
-        }
-    }
-    let order = &order[..jobs.len()];
+    let n = jobs.len();
+    // Where each class begins, then where it ends.
+    let mut ends = [0usize; 8];
+    let mut lanes = [MaybeUninit::<Lane<RK>>::uninit(); CHUNK];
     let (arena, jobs_at) = (arena.as_mut_ptr(), jobs.as_mut_ptr());
     let lane = |i: usize| {
-        let i = order[i] as usize;
-        // SAFETY: `order` permutes 0..jobs.len(), and `check` admitted each job: its data lies in the arena and its
-        // key exists.
+        // SAFETY: `check` admitted job i: its data lies in the arena and its key exists.
         unsafe {
             let job = jobs_at.add(i);
-            Lane {
-                job,
-                data: arena.add((*job).start as usize),
-                len: (*job).len as usize,
-                key: keys.as_ptr().add((*job).key.0 as usize),
-            }
+            let key = keys.as_ptr().add((*job).key.0 as usize);
+            Lane::new(job, arena.add((*job).start as usize), (*job).len as usize, key)
         }
     };
-    let slots = |i: usize| class[order[i] as usize];
-    let n = order.len();
-    let mut i = 0;
-    while i < n {
-        // SAFETY: lanes are admitted, and no frame has more slots than the instance that it goes to.
-        unsafe {
-            match slots(i) {
-                1 | 2 if n - i > 2 && slots(i + 2) <= 2 => {
-                    if n - i > 3 && slots(i + 3) <= 2 {
-                        let g = [lane(i), lane(i + 1), lane(i + 2), lane(i + 3)];
-                        if slots(i + 3) == 1 {
-                            group::<RK, OPEN, 4, 1>(g, 4)
-                        } else {
-                            group::<RK, OPEN, 4, 2>(g, 4)
-                        }
-                        i += 4;
-                    } else {
-                        // The fourth lane repeats the third and is not written.
-                        let g = [lane(i), lane(i + 1), lane(i + 2), lane(i + 2)];
-                        group::<RK, OPEN, 4, 2>(g, 3);
-                        i += 3;
-                    }
-                }
-                1..=4 if n - i > 1 && slots(i + 1) <= 4 => {
-                    let g = [lane(i), lane(i + 1)];
-                    match slots(i + 1) {
-                        1 => group::<RK, OPEN, 2, 1>(g, 2),
-                        2 => group::<RK, OPEN, 2, 2>(g, 2),
-                        3 => group::<RK, OPEN, 2, 3>(g, 2),
-                        _ => group::<RK, OPEN, 2, 4>(g, 2),
-                    }
-                    i += 2;
-                }
-                1 => {
-                    group::<RK, OPEN, 1, 1>([lane(i)], 1);
-                    i += 1;
-                }
-                2 => {
-                    group::<RK, OPEN, 1, 2>([lane(i)], 1);
-                    i += 1;
-                }
-                3 | 4 => {
-                    group::<RK, OPEN, 1, 4>([lane(i)], 1);
-                    i += 1;
-                }
-                5 => {
-                    long::<RK, OPEN>(lane(i));
-                    i += 1;
-                }
-                _ => {
-                    clear::<RK, OPEN>(lane(i));
-                    i += 1;
-                }
+    if least == most {
+        for (i, place) in lanes[..n].iter_mut().enumerate() {
+            place.write(lane(i));
+        }
+        ends[least as usize..].fill(n);
+    } else {
+        for c in &class[..n] {
+            ends[*c as usize + 1] += 1;
+        }
+        for c in 1..8 {
+            ends[c] += ends[c - 1];
+        }
+        for (i, c) in class[..n].iter().enumerate() {
+            lanes[ends[*c as usize]].write(lane(i));
+            ends[*c as usize] += 1;
+        }
+    }
+    // SAFETY: the sort wrote each of the first n places once.
+    let lanes = unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast::<Lane<RK>>(), n) };
+    let [_, one, two, three, four, long_end, ..] = ends;
+    // SAFETY: every range holds admitted frames, of no more slots than the instance that they go to.
+    unsafe {
+        let mut i = one / 4 * 4;
+        train::<RK, OPEN, 4, 1>(&lanes[..i]);
+        let end = i + (two - i) / 4 * 4;
+        train::<RK, OPEN, 4, 2>(&lanes[i..end]);
+        i = end;
+        if two - i == 3 {
+            // Three are worth a group of four: the last lane is an empty frame that nobody sees.
+            let mut nothing = [0u8; TAG];
+            let mut job = Job { len: 0, ..*lanes[i].job };
+            let last = Lane::new(&raw mut job, nothing.as_mut_ptr(), 0, lanes[i].key);
+            train::<RK, OPEN, 4, 2>(&[lanes[i], lanes[i + 1], lanes[i + 2], last]);
+            i += 3;
+        } else if two - i == 2 {
+            train::<RK, OPEN, 2, 2>(&lanes[i..two]);
+            i = two;
+        }
+        if three > i {
+            let end = i + (three - i) / 2 * 2;
+            train::<RK, OPEN, 2, 3>(&lanes[i..end]);
+            i = end;
+        }
+        let end = i + (four - i) / 2 * 2;
+        train::<RK, OPEN, 2, 4>(&lanes[i..end]);
+        if four > end {
+            if lanes[end].len <= SLOT {
+                train::<RK, OPEN, 1, 1>(&lanes[end..four]);
+            } else {
+                train::<RK, OPEN, 1, 4>(&lanes[end..four]);
             }
+        }
+        for lane in &lanes[four..long_end] {
+            long::<RK, OPEN>(*lane);
+        }
+        for lane in &lanes[long_end..] {
+            clear::<RK, OPEN>(*lane);
         }
     }
 }
-
-const IDENTITY: [u8; CHUNK] = {
-    let mut order = [0; CHUNK];
-    let mut i = 0;
-    while i < CHUNK {
-        order[i] = i as u8;
-        i += 1;
-    }
-    order
-};
 
 /// Counter blocks of the first slots, big-endian in the last four octets of each block: 2, 3, 4, ...
 static COUNTERS: Aligned<[[u32; 16]; STEP]> = Aligned({
@@ -300,6 +287,26 @@ struct Sum {
     lo: Z,
     mid: Z,
     hi: Z,
+}
+
+/// A group whose frames are ciphered and not hashed yet.
+struct Ciphered<const RK: usize, const F: usize, const S: usize> {
+    lanes: *const [Lane<RK>; F],
+    /// Ciphertext, octets of each block reversed.
+    blocks: [[Z; S]; F],
+    aad: Z,
+    lengths: Z,
+    /// E(K, J0).
+    j0: Z,
+    /// Tags to compare with, on opening.
+    received: Z,
+}
+
+/// How far the hash of a group is.
+struct Hashing<const F: usize> {
+    sums: [Sum; F],
+    sum: Sum,
+    hash: Z,
 }
 
 macro_rules! kernel_fn {
@@ -440,14 +447,14 @@ kernel_fn! {
         unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(at.cast())) }
     }
 
-    /// Four lanes of powers from `tail`, descending: the first slot of a frame of `blocks` begins at H^(blocks+1), each slot after it
-    /// four lower. Lanes beyond H^1 are other parts of the key and meet no data.
+    /// Four lanes of powers for slot `s` of a frame, descending. Lanes beyond H^1 are other parts of the key and meet no data.
     ///
     /// # Safety
-    /// `key` is readable, `blocks` at most 16 and `slot` at most 3.
-    unsafe fn powers<const RK: usize>(key: *const GcmKey<RK>, blocks: usize, slot: usize) -> Z {
-        // SAFETY: 464 + 64 octets from the start of the key at most, which is longer.
-        unsafe { _mm512_loadu_si512(key.cast::<u8>().add((TAIL - 1 + 4 * slot - blocks) * 16).cast()) }
+    /// The lane's key is readable, the frame has at most 16 blocks and `s` is at most 3.
+    unsafe fn powers<const RK: usize>(lane: &Lane<RK>, s: usize) -> Z {
+        const { assert!((TAIL - 1 + 12) * 16 + 64 <= size_of::<GcmKey<RK>>()) };
+        // SAFETY: at most 464 + 64 octets from the start of the key, which is longer.
+        unsafe { _mm512_loadu_si512(lane.power.add(SLOT * s).cast()) }
     }
 
     /// LEN to BEARER and DIRECTION of a job, in all four lanes.
@@ -528,11 +535,11 @@ kernel_fn! {
     /// # Safety
     /// Lanes are admitted.
     unsafe fn settle<const RK: usize, const OPEN: bool, const F: usize>(
-        lanes: &[Lane<RK>; F], real: usize, tags: Z, received: Z,
+        lanes: &[Lane<RK>; F], tags: Z, received: Z,
     ) {
         if OPEN {
             let wrong = _mm512_cmpneq_epi64_mask(tags, received);
-            for (f, lane) in lanes.iter().enumerate().take(real) {
+            for (f, lane) in lanes.iter().enumerate() {
                 let verified = wrong >> (8 / F * f) & 3 == 0;
                 // SAFETY: the caller vouches for the lane.
                 unsafe {
@@ -543,7 +550,7 @@ kernel_fn! {
                 }
             }
         } else {
-            for (f, lane) in lanes.iter().enumerate().take(real) {
+            for (f, lane) in lanes.iter().enumerate() {
                 let tag = match 4 / F * f {
                     0 => _mm512_castsi512_si128(tags),
                     1 => _mm512_extracti64x2_epi64::<1>(tags),
@@ -556,29 +563,25 @@ kernel_fn! {
         }
     }
 
-    /// Seals or opens `F` frames of at most `S` slots each; those from `real` on only fill lanes and must repeat one of the others.
+    /// Ciphers a group and, between the rounds, hashes the group before it, `prior`.
     ///
     /// # Safety
-    /// Lanes are admitted and no longer than 64 * `S`, which is at most 256.
-    unsafe fn group<const RK: usize, const OPEN: bool, const F: usize, const S: usize>(
-        lanes: [Lane<RK>; F], real: usize,
-    ) {
+    /// Lanes are admitted and no longer than 64 * `S`, which is at most 256; so were those of `prior`.
+    unsafe fn turn<const RK: usize, const OPEN: bool, const HASH: bool, const F: usize, const S: usize>(
+        lanes: &[Lane<RK>; F], prior: &Ciphered<RK, F, S>,
+    ) -> Ciphered<RK, F, S> {
         // SAFETY: all addresses are within an admitted lane's job, key, data and MAC field; masks end at its length.
         unsafe {
             let null = _mm512_setzero_si512();
-            let mut blocks = [0; F];
             let (mut inputs, mut nonces) = ([null; F], [null; F]);
             // What lies in memory as single blocks is loaded before anything wide is stored near it.
-            let (mut aad, mut received, mut aad_power, mut one) = ([null; F], [null; F], [null; F], [null; F]);
+            let (mut aad, mut received) = ([null; F], [null; F]);
             let mut x = [[null; S]; F];
             each!(f < F, {
                 let lane = &lanes[f];
-                blocks[f] = lane.len.div_ceil(16);
                 inputs[f] = input(lane);
                 nonces[f] = nonce(lane, inputs[f]);
                 aad[f] = broadcast(lane.job.cast::<u8>().cast_const());
-                aad_power[f] = broadcast(lane.key.cast::<u8>().add((TAIL - 2 - blocks[f]) * 16));
-                one[f] = broadcast(lane.key.cast::<u8>().add((TAIL - 1) * 16));
                 if OPEN {
                     received[f] = broadcast(lane.data.add(lane.len).cast_const());
                 }
@@ -586,55 +589,130 @@ kernel_fn! {
                     x[f][s] = _mm512_xor_si512(nonces[f], _mm512_load_si512(COUNTERS.0[s].as_ptr().cast()));
                 });
             });
-            let (aad, aad_power, one) = (reversed(merge(aad)), merge(aad_power), merge(one));
-            let (lengths, received) = (lengths(merge(inputs)), merge(received));
+            let (aad, received) = (reversed(merge(aad)), merge(received));
+            let lengths = lengths(merge(inputs));
             let mut j0 = first_counter(merge(nonces));
+            let mut hashing = Hashing { sums: [zero(); F], sum: zero(), hash: null };
             macro_rules! round {
                 ($op:ident, $r:literal) => {{
                     let mut k = [null; F];
                     each!(f < F, {
-                            k[f] = round_key!(RK, lanes[f].key, $r);
+                        k[f] = round_key!(RK, lanes[f].key, $r);
                         each!(s < S, {
                             x[f][s] = $op(x[f][s], k[f]);
                         });
                     });
                     j0 = $op(j0, merge(k));
+                    if HASH {
+                        piece::<RK, F, S, { $r - 1 }>(&mut hashing, prior);
+                    }
                 }};
             }
             rounds!(round, RK);
-
-            let mut sums = [zero(); F];
+            if HASH {
+                if RK == 11 {
+                    piece::<RK, F, S, 10>(&mut hashing, prior);
+                }
+                settle::<RK, OPEN, F>(&*prior.lanes, _mm512_xor_si512(hashing.hash, prior.j0), prior.received);
+            }
+            let mut blocks = [[null; S]; F];
             each!(f < F, {
-                let Lane { data, len, key, .. } = lanes[f];
+                let Lane { data, len, .. } = lanes[f];
                 each!(s < S, {
                     let mask = mask(len, s);
                     let at = data.wrapping_add(SLOT * s).cast::<i8>();
                     let text = _mm512_maskz_loadu_epi8(mask, at);
                     let out = _mm512_xor_si512(text, x[f][s]);
-                    if f < real {
-                        _mm512_mask_storeu_epi8(at, mask, out);
-                    }
-                    let block = reversed(if OPEN { text } else { _mm512_maskz_mov_epi8(mask, out) });
-                    let p = powers(key, blocks[f], s);
-                    sums[f] = add_product(sums[f], block, p, halves(p));
+                    _mm512_mask_storeu_epi8(at, mask, out);
+                    blocks[f][s] = reversed(if OPEN { text } else { _mm512_maskz_mov_epi8(mask, out) });
                 });
             });
+            Ciphered { lanes, blocks, aad, lengths, j0, received }
+        }
+    }
 
-            // Associated data and lengths, in lanes of their frame.
-            let sum = if F == 4 {
-                add_product(add_product(zero(), aad, aad_power, halves(aad_power)), lengths, one, halves(one))
-            } else {
-                let both = _mm512_mask_mov_epi64(aad, 0xcc, lengths);
-                let p = _mm512_mask_mov_epi64(aad_power, 0xcc, one);
-                add_product(zero(), _mm512_maskz_mov_epi64(if F == 2 { 0xff } else { 0x0f }, both), p, halves(p))
-            };
-            let sum = Sum {
-                lo: sum_parts::<F>(_mm512_xor_si512(sum.lo, sum_lanes(sums.map(|s| s.lo)))),
-                mid: sum_parts::<F>(_mm512_xor_si512(sum.mid, sum_lanes(sums.map(|s| s.mid)))),
-                hi: sum_parts::<F>(_mm512_xor_si512(sum.hi, sum_lanes(sums.map(|s| s.hi)))),
-            };
-            let tags = _mm512_xor_si512(reversed(reduce(sum)), j0);
-            settle::<RK, OPEN, F>(&lanes, real, tags, received);
+    /// Hashes and settles a group that was ciphered.
+    ///
+    /// # Safety
+    /// Its lanes are admitted.
+    unsafe fn finish<const RK: usize, const OPEN: bool, const F: usize, const S: usize>(prior: &Ciphered<RK, F, S>) {
+        let mut h = Hashing { sums: [zero(); F], sum: zero(), hash: _mm512_setzero_si512() };
+        // SAFETY: as the caller vouches.
+        unsafe {
+            piece::<RK, F, S, 0>(&mut h, prior);
+            piece::<RK, F, S, 1>(&mut h, prior);
+            piece::<RK, F, S, 2>(&mut h, prior);
+            piece::<RK, F, S, 3>(&mut h, prior);
+            piece::<RK, F, S, 4>(&mut h, prior);
+            piece::<RK, F, S, 5>(&mut h, prior);
+            piece::<RK, F, S, 6>(&mut h, prior);
+            piece::<RK, F, S, 7>(&mut h, prior);
+            piece::<RK, F, S, 8>(&mut h, prior);
+            piece::<RK, F, S, 9>(&mut h, prior);
+            piece::<RK, F, S, 10>(&mut h, prior);
+            settle::<RK, OPEN, F>(&*prior.lanes, _mm512_xor_si512(h.hash, prior.j0), prior.received);
+        }
+    }
+
+    /// Part `P` of hashing a group: a product for each of its slots, one for what stands around the data, the sum over
+    /// lanes, its reduction. Parts 0 to 10 are all.
+    ///
+    /// # Safety
+    /// Its lanes are admitted.
+    unsafe fn piece<const RK: usize, const F: usize, const S: usize, const P: usize>(
+        h: &mut Hashing<F>, g: &Ciphered<RK, F, S>,
+    ) {
+        // SAFETY: powers are read from the lanes' keys.
+        unsafe {
+            if P < F * S {
+                let (f, s) = (P / S, P % S);
+                let p = powers(&(&*g.lanes)[f], s);
+                h.sums[f] = add_product(h.sums[f], g.blocks[f][s], p, halves(p));
+            } else if P == F * S {
+                // Associated data and lengths, in lanes of their frame.
+                let (mut aad_power, mut one) = ([_mm512_setzero_si512(); F], [_mm512_setzero_si512(); F]);
+                each!(f < F, {
+                    let Lane { key, power, .. } = (&*g.lanes)[f];
+                    aad_power[f] = broadcast(power.sub(16));
+                    one[f] = broadcast(key.cast::<u8>().add((TAIL - 1) * 16));
+                });
+                let (p, one) = (merge(aad_power), merge(one));
+                if F == 4 {
+                    h.sum = add_product(h.sum, g.aad, p, halves(p));
+                    h.sum = add_product(h.sum, g.lengths, one, halves(one));
+                } else {
+                    let both = _mm512_mask_mov_epi64(g.aad, 0xcc, g.lengths);
+                    let p = _mm512_mask_mov_epi64(p, 0xcc, one);
+                    h.sum = add_product(h.sum, _mm512_maskz_mov_epi64(if F == 2 { 0xff } else { 0x0f }, both), p, halves(p));
+                }
+            } else if P == F * S + 1 {
+                h.sum = Sum {
+                    lo: sum_parts::<F>(_mm512_xor_si512(h.sum.lo, sum_lanes(h.sums.map(|s| s.lo)))),
+                    mid: sum_parts::<F>(_mm512_xor_si512(h.sum.mid, sum_lanes(h.sums.map(|s| s.mid)))),
+                    hi: sum_parts::<F>(_mm512_xor_si512(h.sum.hi, sum_lanes(h.sums.map(|s| s.hi)))),
+                };
+            } else if P == F * S + 2 {
+                h.hash = reversed(reduce(h.sum));
+            }
+        }
+    }
+
+    /// Seals or opens frames in groups of `F`, of which there are whole ones.
+    ///
+    /// # Safety
+    /// Lanes are admitted and no longer than 64 * `S`, which is at most 256; `F` * `S` is at most 8.
+    unsafe fn train<const RK: usize, const OPEN: bool, const F: usize, const S: usize>(lanes: &[Lane<RK>]) {
+        let (groups, _) = lanes.as_chunks::<F>();
+        let Some((first, groups)) = groups.split_first() else { return };
+        let null = _mm512_setzero_si512();
+        let nothing = Ciphered { lanes: first, blocks: [[null; S]; F], aad: null, lengths: null, j0: null, received: null };
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let mut prior = turn::<RK, OPEN, false, F, S>(first, &nothing);
+            for group in groups {
+                prior = turn::<RK, OPEN, true, F, S>(group, &prior);
+            }
+            finish::<RK, OPEN, F, S>(&prior);
         }
     }
 
@@ -691,7 +769,7 @@ kernel_fn! {
                 7 => last!(7),
                 _ => last!(8),
             };
-            settle::<RK, OPEN, 1>(&[lane], 1, tag, received);
+            settle::<RK, OPEN, 1>(&[lane], tag, received);
         }
     }
 
@@ -796,9 +874,10 @@ kernel_fn! {
             let end = reversed(if OPEN { text } else { _mm512_maskz_mov_epi8(mask, out) });
             // The last slot and the lengths, and before them the slots that were whole.
             let blocks = len.div_ceil(16) - 4 * (S - 1);
-            let p = powers(key, blocks + 4, 0);
+            let first = key.cast::<u8>().add((TAIL - 5 - blocks) * 16);
+            let p = _mm512_loadu_si512(first.cast());
             sum = add_product(zero(), block, p, halves(p));
-            let p = powers(key, blocks + 4, 1);
+            let p = _mm512_loadu_si512(first.add(SLOT).cast());
             sum = add_product(sum, end, p, halves(p));
             let p = broadcast(key.cast::<u8>().add((TAIL - 1) * 16));
             sum = add_product(sum, _mm512_maskz_mov_epi64(0x03, lengths), p, halves(p));
@@ -828,7 +907,7 @@ kernel_fn! {
             rounds!(round, RK);
             let tag = _mm512_xor_si512(j0, _mm512_broadcast_i32x4(x86::to_m128(hash)));
             let received = if OPEN { broadcast(lane.data.add(lane.len).cast_const()) } else { tag };
-            settle::<RK, OPEN, 1>(&[lane], 1, tag, received);
+            settle::<RK, OPEN, 1>(&[lane], tag, received);
         }
     }
 }
