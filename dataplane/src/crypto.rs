@@ -10,12 +10,13 @@
 //! | code | time depends on secrets? |
 //! | --- | --- |
 //! | `ring`, RustCrypto `aes` and `ghash` (AES instructions, or bitsliced without them) | no |
-//! | kernels of `raw` on AES, GFNI and carry-less multiplication instructions | no |
-//! | SNOW 5G, CMAC, POLYVAL, GF(2^64) of EIA1, windows of EIA3, comparing of tags | no |
+//! | kernels of `raw`: AES, GFNI, carry-less multiplication, look-ups within registers | no |
+//! | SNOW 5G, CMAC, POLYVAL, products of EIA1 and EIA3, comparing of tags | no |
 //! | portable SNOW 3G, ZUC, ZUC-256 | **yes**: table look-ups at places made of key and IV, seen through shared caches |
 
 mod aes_gcm;
 pub mod algorithm;
+mod carryless;
 pub mod cmac;
 pub mod eea1;
 pub mod eea2;

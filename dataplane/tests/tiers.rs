@@ -141,7 +141,7 @@ fn check(
     let mut at = 0;
     for (i, (job, other)) in jobs.iter().zip(&expected_jobs).enumerate() {
         let (start, end) = (job.start as usize, (job.start + job.len) as usize);
-        prop_assert!(job.verified == !bad[i], "{suite} {kernel:?} frame {i} of {}", job.len);
+        prop_assert!(job.verified != bad[i], "{suite} {kernel:?} frame {i} of {}", job.len);
         prop_assert_eq!(other.verified, job.verified);
         prop_assert_eq!((job.slot, job.count, job.len), (i as u16, other.count, other.len));
         if !suite.has_integrity() {

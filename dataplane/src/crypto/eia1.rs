@@ -2,6 +2,7 @@
 
 use zeroize::ZeroizeOnDrop;
 
+use super::carryless;
 use super::eea1::key_words;
 use super::frame::Integrity;
 use super::snow3g::Snow3g;
@@ -51,13 +52,11 @@ pub(crate) const fn iv(count: u32, fresh: u32, direction: u8) -> [u32; 4] {
 
 /// MUL64 with the constant 0x1B, in constant time. Source: TS 35.215 4.3.
 fn mul(v: u64, p: u64) -> u64 {
-    let mut product = 0_u64;
-    for i in (0..64).rev() {
-        // Horner's rule from the highest bit of P.
-        product = product << 1 ^ (product >> 63).wrapping_neg() & 0x1b;
-        product ^= v & (p >> i & 1).wrapping_neg();
-    }
-    product
+    const X_64: u64 = 0x1b; // x^64 modulo the polynomial
+    let (low, high) = (carryless::low(v, p), carryless::high(v, p));
+    // `high` times x^64 reaches at most three bits beyond 63 again, which times 0x1b do not.
+    let carry = carryless::high(high, X_64);
+    low ^ carryless::low(high, X_64) ^ carryless::low(carry, X_64)
 }
 
 impl Integrity for Eia1 {

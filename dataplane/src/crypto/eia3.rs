@@ -2,6 +2,7 @@
 
 use zeroize::ZeroizeOnDrop;
 
+use super::carryless;
 use super::frame::Integrity;
 use super::zuc::Zuc;
 use crate::cipher::Job;
@@ -23,28 +24,32 @@ impl Eia3 {
         let mut t = 0;
         // Keystream bits from 32 i on: of the 64 held, window j is those from j to j + 31.
         let mut held = u64::from(zuc.word()) << 32 | u64::from(zuc.word());
-        let window = |held: u64, j: usize| (held << j >> 32) as u32;
-        let mut chunks = message[..bits / 8].chunks_exact(4);
-        for chunk in &mut chunks {
-            let word = u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-            for j in 0..32 {
-                t ^= window(held, j) & (word >> (31 - j) & 1).wrapping_neg();
-            }
+        for i in 0..bits / 32 {
+            t ^= windows(held, word(message, i));
             held = held << 32 | u64::from(zuc.word());
         }
         let rest = bits % 32;
-        let mut word = 0;
-        for (i, octet) in message.iter().skip(bits / 32 * 4).take(4).enumerate() {
-            word |= u32::from(*octet) << (24 - 8 * i);
-        }
-        for j in 0..rest {
-            t ^= window(held, j) & (word >> (31 - j) & 1).wrapping_neg();
-        }
+        // Bits beyond the message count for nothing.
+        t ^= windows(held, word(message, bits / 32) & !(!0_u32).checked_shr(rest as u32).unwrap_or(0));
         // The window at LENGTH, then the last word: z[L - 1] with L = ceil(LENGTH / 32) + 2.
-        t ^= window(held, rest);
+        t ^= (held << rest >> 32) as u32;
         let last = if rest == 0 { held as u32 } else { zuc.word() };
         (t ^ last).to_be_bytes()
     }
+}
+
+/// Sum of those windows of `held` that begin where `message` has a one, in constant time.
+///
+/// With the message's first bit as the coefficient of x^0 this is a product: x^j moves window j to bits 32 to 63.
+fn windows(held: u64, message: u32) -> u32 {
+    (carryless::low(held, u64::from(message.reverse_bits())) >> 32) as u32
+}
+
+/// 32 bits of the message; octets that it does not have are zero.
+fn word(message: &[u8], i: usize) -> u32 {
+    let mut octets = [0; 4];
+    octets.iter_mut().zip(message.iter().skip(4 * i)).for_each(|(o, m)| *o = *m);
+    u32::from_be_bytes(octets)
 }
 
 /// Source: TS 35.221 4.3.
