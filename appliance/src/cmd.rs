@@ -1,4 +1,6 @@
 //! One file a subcommand.
 
+pub(crate) mod algo;
 pub(crate) mod bench;
+pub(crate) mod pki;
 pub(crate) mod replay;

@@ -4,6 +4,7 @@
 mod cmd;
 mod exit;
 mod replay;
+mod report;
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +24,10 @@ enum Command {
     Replay(Box<cmd::replay::Args>),
     /// This machine's suites and kernels, quick table.
     Bench(cmd::bench::Args),
+    /// Laboratory certification authority: roots, certificates, revocation.
+    Pki(cmd::pki::Args),
+    /// One computation from hexadecimal arguments: cipher, mac, seal, open, kdf.
+    Algo(cmd::algo::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -37,6 +42,8 @@ fn main() -> std::process::ExitCode {
     let result = match cli.command {
         Command::Replay(args) => cmd::replay::run(*args),
         Command::Bench(args) => cmd::bench::run(args),
+        Command::Pki(args) => cmd::pki::run(args),
+        Command::Algo(args) => cmd::algo::run(args),
     };
     exit::report(result)
 }
