@@ -5,6 +5,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod engine;
 #[cfg(feature = "peers")]
 pub mod peers;
 pub mod report;
