@@ -5,7 +5,7 @@
 
 use crate::cipher::Job;
 use crate::ids::{Lcid, SduType};
-use crate::pdu::{self, Address, spec};
+use crate::pdu::{self, Address, HeaderTemplate, spec};
 use crate::suite::Suite;
 use crate::verdict::Verdict;
 
@@ -246,27 +246,25 @@ impl Batch {
     }
 }
 
-/// Writes the headers of a frame before its data and pads it. The MAC field behind the data is still to come.
-#[inline]
+/// Writes the headers of a frame before its data and pads it; returns SL. The MAC field behind the data is still to come.
+#[inline(always)]
 pub(crate) fn write_headers(
     memory: &mut [u8],
     slot: &Slot,
-    ethernet: &[u8; 14],
-    pdcp: [u8; 5],
+    template: &HeaderTemplate,
+    pdcp: u64,
     mac_len: usize,
-) -> [u8; 2] {
-    let start = slot.start as usize;
-    let with_mac = slot.len as usize + mac_len;
-    let lcid_and_sl = [slot.lcid.get(), pdu::short_length(with_mac)];
-    let mut head = [0; spec::HEADER_LEN];
-    head[..14].copy_from_slice(ethernet);
-    head[14..16].copy_from_slice(&lcid_and_sl);
-    head[16..].copy_from_slice(&pdcp);
-    memory[start - spec::HEADER_LEN..start].copy_from_slice(&head);
-    if spec::HEADER_LEN + with_mac < spec::MIN_FRAME {
-        memory[start + slot.len as usize..start + spec::MIN_FRAME - spec::HEADER_LEN].fill(0);
+) -> u8 {
+    let (start, len) = (slot.start as usize, slot.len as usize);
+    let sl = pdu::short_length(len + mac_len);
+    let head = memory[..start]
+        .last_chunk_mut::<{ spec::HEADER_LEN }>()
+        .expect("a slot has room for headers before it");
+    template.write(head, slot.lcid, sl, pdcp);
+    if spec::HEADER_LEN + len + mac_len < spec::MIN_FRAME {
+        memory[start + len..start + spec::MIN_FRAME - spec::HEADER_LEN].fill(0);
     }
-    lcid_and_sl
+    sl
 }
 
 #[cfg(test)]

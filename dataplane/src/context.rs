@@ -8,7 +8,7 @@ use crate::cipher::{Cipher, KeyIndex};
 use crate::crypto::{self, KernelError};
 use crate::kdf::FrameKeys;
 use crate::keys::LinkPhase;
-use crate::pdu::Address;
+use crate::pdu::{Address, HeaderTemplate};
 use crate::suite::Suite;
 use crate::window::Window;
 
@@ -71,17 +71,17 @@ pub(crate) struct ReceiveContext {
 
 /// Sending side of a PTK or of a KD-sess.
 pub(crate) struct SendContext {
-    pub ethernet: [u8; 14],
-    pub direction: u8,
-    pub index: u8,
-    pub suite: Suite,
-    pub key_id: u16,
-    pub key: KeyIndex,
+    pub header: HeaderTemplate,
     pub address: Address,
     /// Next SN; [`SN_END`] when all are used.
     pub next_sn: u32,
     /// User data stops here.
     pub user_end: u32,
+    pub key: KeyIndex,
+    pub key_id: u16,
+    pub direction: u8,
+    pub index: u8,
+    pub suite: Suite,
 }
 
 /// The suites in use by one engine, each made when its first key comes.

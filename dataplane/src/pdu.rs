@@ -137,92 +137,71 @@ pub struct Header {
 /// The verdict that the frame is dropped with.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Header, Verdict> {
-    let Some(head) = frame.first_chunk::<{ spec::HEADER_LEN }>() else {
-        return Err(if frame.len() >= 14 { verdict_of_ethertype(frame) } else { Verdict::Short });
-    };
-    let tagged = be16(head, 12) == spec::TPID;
-    if !tagged {
-        return parse_slrb(
-            head,
-            [head[14], head[15]],
-            [head[16], head[17], head[18], head[19], head[20]],
-            0,
-            frame.len(),
-        );
+    let Some(head) = frame.first_chunk::<{ spec::HEADER_LEN }>() else { return Err(too_short(frame)) };
+    if head[12..14] != spec::TPID.to_be_bytes() {
+        return parse_untagged(head, 0, frame.len());
     }
-    let Some(long) = frame.first_chunk::<{ spec::HEADER_LEN + spec::TAG_LEN }>() else {
+    let Some(tagged) = frame.first_chunk::<{ spec::HEADER_LEN + spec::TAG_LEN }>() else {
         return Err(Verdict::Short);
     };
-    let mut untagged = [0; spec::HEADER_LEN];
-    untagged[..12].copy_from_slice(&long[..12]);
-    untagged[12..].copy_from_slice(&long[16..]);
-    let u = &untagged;
-    parse_slrb(u, [u[14], u[15]], [u[16], u[17], u[18], u[19], u[20]], spec::TAG_LEN, frame.len())
+    let mut head = [0; spec::HEADER_LEN];
+    head[..12].copy_from_slice(&tagged[..12]);
+    head[12..].copy_from_slice(&tagged[16..]);
+    parse_untagged(&head, spec::TAG_LEN, frame.len())
 }
 
-fn verdict_of_ethertype(frame: &[u8]) -> Verdict {
-    match u16::from_be_bytes([frame[12], frame[13]]) {
-        spec::ETHERTYPE | spec::TPID => Verdict::Short,
-        _ => Verdict::NotPc5,
+#[cold]
+fn too_short(frame: &[u8]) -> Verdict {
+    match frame.get(12..14) {
+        Some(t) if t != spec::ETHERTYPE.to_be_bytes() && t != spec::TPID.to_be_bytes() => Verdict::NotPc5,
+        _ => Verdict::Short,
     }
 }
 
+/// The headers as three words, so that each check is one comparison:
+/// octets 0-7, octets 8-15, and octets 13-20 (from the EtherType's last on).
 #[inline(always)]
-fn parse_slrb(
+fn parse_untagged(
     head: &[u8; spec::HEADER_LEN],
-    lcid_and_sl: [u8; 2],
-    pdcp: [u8; 5],
     tag_len: usize,
     frame_len: usize,
 ) -> Result<Header, Verdict> {
-    if be16(head, 12) != spec::ETHERTYPE {
+    let [front, middle, back] = [word(head, 0), word(head, 8), word(head, 13)];
+    if middle & ETHERTYPE_MASK != ETHERTYPE_AT_4 {
         return Err(Verdict::NotPc5);
     }
-    let is_group = head[0] == spec::GROUP_PREFIX[0];
-    if (!is_group && head[0] != spec::UNICAST_PREFIX[0])
-        || head[1..3] != spec::UNICAST_PREFIX[1..]
-        || head[6..9] != spec::UNICAST_PREFIX
-    {
+    if front & PREFIX_MASK != PREFIXES || middle >> 56 != spec::UNICAST_PREFIX[2] as u64 {
         return Err(Verdict::Address);
     }
-    let source = Layer2Id::from_octets([head[9], head[10], head[11]]);
-    let destination = [head[3], head[4], head[5]];
-    let address = if is_group {
-        Address::group(GroupId::from_octets(destination), source)
-    } else {
-        Address::link(Layer2Id::from_octets(destination), source)
-    };
+    let is_group = front >> 56 & 1 == 1;
+    let cast = if is_group { CAST_BIT } else { 0 };
+    let address = Address(cast | (front >> 16 & ID_MASK) << 24 | middle >> 32 & ID_MASK);
 
     // Version is in the three high bits, so a version other than 0 is no LCID either.
-    let (Some(lcid), Some(sdu_type)) = (Lcid::new(lcid_and_sl[0]), SduType::new(pdcp[0] >> 5)) else {
+    let (Some(lcid), Some(sdu_type)) = (Lcid::new((middle >> 8) as u8), SduType::new((back >> 37 & 7) as u8))
+    else {
         return Err(Verdict::Reserved);
     };
-    let index = pdcp[0] & 0x1f;
-    let key_id = u16::from_be_bytes([pdcp[1], pdcp[2]]);
-    let sn = u16::from_be_bytes([pdcp[3], pdcp[4]]);
+    let index = (back >> 32) as u8 & 0x1f;
+    let (key_id, sn) = ((back >> 16) as u16, back as u16);
     let clear = lcid == Lcid::CLEAR;
     if (sdu_type == SduType::Pc5Signalling) == lcid.is_user()
         || (!is_group && index != 0)
         || (key_id == 0) != clear
-        || (clear && (index | pdcp[3] | pdcp[4]) != 0)
+        || (clear && (index != 0 || sn != 0))
     {
         return Err(Verdict::Reserved);
     }
 
     let untagged_len = frame_len - tag_len;
-    let sl = lcid_and_sl[1];
-    let end = if sl == 0 {
-        if untagged_len < spec::MIN_FRAME {
-            return Err(Verdict::Padding);
-        }
-        frame_len
-    } else {
-        let end = spec::SL_FROM + sl as usize;
-        if !spec::SL_RANGE.contains(&sl) || end > untagged_len {
-            return Err(Verdict::Padding);
-        }
-        end + tag_len
-    };
+    let sl = middle as u8;
+    let end = if sl == 0 { untagged_len } else { spec::SL_FROM + sl as usize };
+    let fits =
+        if sl == 0 { end >= spec::MIN_FRAME } else { spec::SL_RANGE.contains(&sl) && end <= untagged_len };
+    if !fits {
+        return Err(Verdict::Padding);
+    }
+    let end = (end + tag_len) as u32;
     Ok(Header {
         address,
         lcid,
@@ -231,9 +210,67 @@ fn parse_slrb(
         key_id,
         sn,
         tag_len: tag_len as u8,
-        lcid_and_sl,
-        end: end as u32,
+        lcid_and_sl: [head[14], sl],
+        end,
     })
+}
+
+/// Octets 0, 1, 2, 6, 7 but for the group bit.
+const PREFIX_MASK: u64 = 0xfeff_ff00_0000_ffff;
+const PREFIXES: u64 = 0x0250_4300_0000_0250;
+/// Octets 12 and 13, the fifth and sixth of the second word.
+const ETHERTYPE_MASK: u64 = 0xffff_0000;
+const ETHERTYPE_AT_4: u64 = (spec::ETHERTYPE as u64) << 16;
+
+#[inline(always)]
+fn word(head: &[u8; spec::HEADER_LEN], at: usize) -> u64 {
+    u64::from_be_bytes(std::array::from_fn(|i| head[at + i]))
+}
+
+/// PDCP header and the three octets of zero behind it, as the last word of the associated data.
+#[inline(always)]
+pub(crate) const fn pdcp_word(sdu_type: SduType, index: u8, key_id: u16, sn: u16) -> u64 {
+    (sdu_type as u64) << 61 | (index as u64) << 56 | (key_id as u64) << 40 | (sn as u64) << 24
+}
+
+/// The headers of frames to one address, all but what changes from frame to frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeaderTemplate {
+    front: u64,
+    middle: u64,
+    ids: u64,
+}
+
+impl HeaderTemplate {
+    pub(crate) fn new(address: Address) -> Self {
+        let e = address.ethernet_header();
+        Self {
+            front: u64::from_be_bytes(std::array::from_fn(|i| e[i])),
+            middle: u64::from_be_bytes([e[8], e[9], e[10], e[11], e[12], e[13], 0, 0]),
+            ids: address.get() << 16,
+        }
+    }
+
+    /// The header of one frame; `pdcp` as [`pdcp_word`] has it.
+    #[inline(always)]
+    pub(crate) fn write(&self, head: &mut [u8; spec::HEADER_LEN], lcid: Lcid, sl: u8, pdcp: u64) {
+        let lcid_and_sl = (lcid.get() as u64) << 8 | sl as u64;
+        let back = (spec::ETHERTYPE as u64) << 56 | lcid_and_sl << 40 | pdcp >> 24;
+        head[..8].copy_from_slice(&self.front.to_be_bytes());
+        head[8..16].copy_from_slice(&(self.middle | lcid_and_sl).to_be_bytes());
+        head[13..].copy_from_slice(&back.to_be_bytes());
+    }
+
+    /// Its associated data.
+    #[inline(always)]
+    pub(crate) fn associated_data(&self, lcid: Lcid, sl: u8, pdcp: u64) -> [u8; 16] {
+        words(self.ids | (lcid.get() as u64) << 8 | sl as u64, pdcp)
+    }
+}
+
+#[inline(always)]
+fn words(high: u64, low: u64) -> [u8; 16] {
+    ((high as u128) << 64 | low as u128).to_be_bytes()
 }
 
 /// SL of a frame with this many octets of data and MAC field.
@@ -246,16 +283,14 @@ pub const fn short_length(data_and_mac: usize) -> u8 {
 /// Source: `design.md` section 4.
 #[inline]
 pub fn associated_data(address: Address, lcid_and_sl: [u8; 2], pdcp: [u8; 5]) -> [u8; 16] {
-    let ids = address.get().to_be_bytes();
-    let [a, b, c, d, e, f] = [ids[2], ids[3], ids[4], ids[5], ids[6], ids[7]];
-    let [l, s] = lcid_and_sl;
-    let [p, q, r, t, u] = pdcp;
-    [a, b, c, d, e, f, l, s, p, q, r, t, u, 0, 0, 0]
+    let [a, b, c, d, e] = pdcp;
+    associated_data_of(address, lcid_and_sl, u64::from_be_bytes([a, b, c, d, e, 0, 0, 0]))
 }
 
+/// The same, with the PDCP header as [`pdcp_word`] has it.
 #[inline(always)]
-fn be16(octets: &[u8; spec::HEADER_LEN], at: usize) -> u16 {
-    u16::from_be_bytes([octets[at], octets[at + 1]])
+pub(crate) fn associated_data_of(address: Address, lcid_and_sl: [u8; 2], pdcp: u64) -> [u8; 16] {
+    words(address.get() << 16 | u16::from_be_bytes(lcid_and_sl) as u64, pdcp)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::ids::{GroupId, KdSessId, Layer2Id, PgkId, PtkId};
 use crate::kdf::{self, FrameKeys};
 use crate::keys::table::{GroupRoot, LinkRoot};
 use crate::keys::{Event, Floor, LinkPhase, UnixSeconds};
-use crate::pdu::Address;
+use crate::pdu::{Address, HeaderTemplate};
 use crate::verdict::Verdict;
 
 /// Every sending context of a worker.
@@ -85,9 +85,29 @@ impl Senders {
         }
     }
 
+    /// The context that user data to an address goes out under, if it has a COUNT left.
     #[inline]
-    pub(crate) fn active(&self, address: Address) -> Option<u32> {
-        self.active.get(&address).copied()
+    pub(crate) fn for_user_data(&mut self, address: Address) -> Option<(u32, &mut SendContext)> {
+        let &context = self.active.get(&address)?;
+        let c = &mut self.contexts[context as usize];
+        if c.next_sn < c.user_end { Some((context, c)) } else { None }
+    }
+
+    /// Why there is none, or the next one of a group sender.
+    #[cold]
+    pub(crate) fn after_the_last(
+        &mut self,
+        address: Address,
+        ciphers: &mut Ciphers,
+        events: &mut Vec<Event>,
+    ) -> Result<Result<u32, Verdict>, KernelError> {
+        if address.is_group() {
+            self.next_ptk(address, ciphers, events)
+        } else if self.active.contains_key(&address) {
+            Ok(Err(Verdict::Exhausted))
+        } else {
+            Ok(Err(Verdict::NoKey))
+        }
     }
 
     #[inline]
@@ -134,7 +154,7 @@ impl Senders {
         let address = Address::link(root.peer, root.local);
         let key = ciphers.insert(root.suite, &FrameKeys::from_kd_sess(&root.kd_sess, root.suite))?;
         let context = self.contexts.insert(SendContext {
-            ethernet: address.ethernet_header(),
+            header: HeaderTemplate::new(address),
             direction: root.role.sends() as u8,
             index: 0,
             suite: root.suite,
@@ -335,7 +355,7 @@ impl Senders {
         let ptk = kdf::ptk(&root.pgk, root.local, ptk_id, root.group);
         let key = ciphers.insert(root.suite, &FrameKeys::from_ptk(&ptk, root.suite))?;
         let context = self.contexts.insert(SendContext {
-            ethernet: address.ethernet_header(),
+            header: HeaderTemplate::new(address),
             direction: 0,
             index: root.pgk_id.index(),
             suite: root.suite,

@@ -1,6 +1,6 @@
 use crate::batch::{Batch, Slot};
 use crate::cipher::Job;
-use crate::context::{Ciphers, ReceiveContext, ReceiveKey};
+use crate::context::{Ciphers, ReceiveKey};
 use crate::crypto::KernelError;
 use crate::engine::Now;
 use crate::ids::Lcid;
@@ -20,9 +20,9 @@ pub(crate) fn lookup(
     now: Now,
     events: &mut Vec<Event>,
 ) -> Result<usize, KernelError> {
-    let (memory, slots, jobs) = batch.memory_mut();
+    let (_, slots, jobs) = batch.memory_mut();
     for i in from..slots.len() {
-        let slot = slots[i];
+        let slot = &slots[i];
         if slot.verdict != Verdict::Pending {
             continue;
         }
@@ -43,6 +43,7 @@ pub(crate) fn lookup(
                 if slot.address.is_group() && slots[from..i].iter().any(under_way) {
                     return Ok(i);
                 }
+                // Rare enough: nobody seen before, or somebody who will not be.
                 match receivers.resolve(key, now.unix_seconds, now.monotonic_ns, ciphers, events)? {
                     Resolved::Context(context) => context,
                     Resolved::Drop(verdict) => {
@@ -52,54 +53,37 @@ pub(crate) fn lookup(
                 }
             }
         };
-        match admit(&slot, receivers.get(context)) {
-            Err(verdict) => slots[i].verdict = verdict,
-            Ok(Admitted { data_len, worth_opening }) => {
-                let c = receivers.get(context);
-                let slot = &mut slots[i];
-                slot.context = context;
-                slot.len = data_len;
-                slot.mac_len = c.suite.mac_len() as u8;
-                slot.verified = false;
-                if worth_opening {
-                    let start = slot.start as usize;
-                    let p = &memory[start - 5..start];
-                    jobs[c.suite as usize].push(Job {
-                        aad: pdu::associated_data(
-                            slot.address,
-                            slot.lcid_and_sl,
-                            [p[0], p[1], p[2], p[3], p[4]],
-                        ),
-                        start: slot.start,
-                        len: data_len,
-                        key: c.key,
-                        count: (slot.key_id as u32) << 16 | slot.sn as u32,
-                        bearer_direction: Job::pack_bearer_direction(slot.lcid.get(), c.direction),
-                        clear_data: slot.lcid == Lcid::SECURITY_MODE && c.direction == 1,
-                        verified: false,
-                        slot: i as u16,
-                    });
-                }
-            }
+        let c = receivers.get(context);
+        let slot = &mut slots[i];
+        if c.phase == LinkPhase::Pending && slot.lcid.is_user() {
+            slot.verdict = Verdict::Phase;
+            continue;
         }
+        let mac_len = c.suite.mac_len() as u32;
+        let Some(len) = slot.len.checked_sub(mac_len) else {
+            slot.verdict = Verdict::Short;
+            continue;
+        };
+        slot.context = context;
+        slot.len = len;
+        slot.mac_len = mac_len as u8;
+        slot.verified = false;
+        // Only a filter that saves work: settling decides, in order of arrival. What is refused now stays refused.
+        if c.window.check(slot.sn).is_err() && c.suite.has_integrity() {
+            continue;
+        }
+        let pdcp = pdu::pdcp_word(slot.sdu_type, slot.index, slot.key_id, slot.sn);
+        jobs[c.suite as usize].push(Job {
+            aad: pdu::associated_data_of(slot.address, slot.lcid_and_sl, pdcp),
+            start: slot.start,
+            len,
+            key: c.key,
+            count: (slot.key_id as u32) << 16 | slot.sn as u32,
+            bearer_direction: Job::pack_bearer_direction(slot.lcid.get(), c.direction),
+            clear_data: slot.lcid == Lcid::SECURITY_MODE && c.direction == 1,
+            verified: false,
+            slot: i as u16,
+        });
     }
     Ok(slots.len())
-}
-
-struct Admitted {
-    data_len: u32,
-    worth_opening: bool,
-}
-
-/// What can be said before the frame is opened.
-#[inline]
-fn admit(slot: &Slot, context: &ReceiveContext) -> Result<Admitted, Verdict> {
-    if context.phase == LinkPhase::Pending && slot.lcid.is_user() {
-        return Err(Verdict::Phase);
-    }
-    let mac_len = context.suite.mac_len() as u32;
-    let data_len = slot.len.checked_sub(mac_len).ok_or(Verdict::Short)?;
-    // Only a filter that saves work: settling decides, in order of arrival. What is refused now stays refused.
-    let worth_opening = !context.suite.has_integrity() || context.window.check(slot.sn).is_ok();
-    Ok(Admitted { data_len, worth_opening })
 }

@@ -1,10 +1,10 @@
 use crate::batch::{self, Batch, Slot};
 use crate::cipher::Job;
-use crate::context::{Ciphers, SN_END};
+use crate::context::{Ciphers, SN_END, SendContext};
 use crate::crypto::KernelError;
 use crate::ids::{Lcid, SduType};
 use crate::keys::Event;
-use crate::pdu;
+use crate::pdu::{self, HeaderTemplate};
 use crate::send::{Senders, passes_half};
 use crate::verdict::Verdict;
 
@@ -22,83 +22,85 @@ pub(crate) fn reserve(
         if !slot.in_hand {
             continue;
         }
-        if (slot.sdu_type == SduType::Pc5Signalling) == slot.lcid.is_user() {
-            slot.verdict = Verdict::Reserved;
-            continue;
-        }
-        if slot.lcid == Lcid::CLEAR {
-            let ethernet = slot.address.ethernet_header();
-            batch::write_headers(
-                memory,
-                slot,
-                &ethernet,
-                [(SduType::Pc5Signalling as u8) << 5, 0, 0, 0, 0],
-                0,
-            );
-            slot.mac_len = 0;
-            slot.verdict = Verdict::Accepted;
-            continue;
-        }
-        let context = match choose(slot, senders, ciphers, events)? {
-            Ok(context) => context,
-            Err(verdict) => {
-                slot.verdict = verdict;
-                continue;
+        if slot.lcid.is_user()
+            && slot.sdu_type != SduType::Pc5Signalling
+            && let Some((context, c)) = senders.for_user_data(slot.address)
+        {
+            let (job, half) = stamp(c, memory, slot, i);
+            jobs[c.suite as usize].push(job);
+            if half {
+                prepare_successor(slot, context, senders, ciphers, events)?;
             }
-        };
-        let c = senders.get_mut(context);
-        let sn = c.next_sn as u16;
-        c.next_sn += 1;
-        let [key_high, key_low] = c.key_id.to_be_bytes();
-        let [sn_high, sn_low] = sn.to_be_bytes();
-        let pdcp = [(slot.sdu_type as u8) << 5 | c.index, key_high, key_low, sn_high, sn_low];
-        let mac_len = c.suite.mac_len();
-        let lcid_and_sl = batch::write_headers(memory, slot, &c.ethernet, pdcp, mac_len);
-        slot.index = c.index;
-        slot.key_id = c.key_id;
-        slot.sn = sn;
-        slot.mac_len = mac_len as u8;
-        slot.context = context;
-        jobs[c.suite as usize].push(Job {
-            aad: pdu::associated_data(slot.address, lcid_and_sl, pdcp),
-            start: slot.start,
-            len: slot.len,
-            key: c.key,
-            count: (c.key_id as u32) << 16 | sn as u32,
-            bearer_direction: Job::pack_bearer_direction(slot.lcid.get(), c.direction),
-            clear_data: slot.lcid == Lcid::SECURITY_MODE && c.direction == 1,
-            verified: false,
-            slot: i as u16,
-        });
-        if passes_half(sn as u32) {
-            prepare_successor(slot, context, senders, ciphers, events)?;
+            continue;
+        }
+        match choose(slot, memory, senders, ciphers, events)? {
+            Err(verdict) => slot.verdict = verdict,
+            Ok(context) => {
+                let c = senders.get_mut(context);
+                let (job, half) = stamp(c, memory, slot, i);
+                jobs[c.suite as usize].push(job);
+                if half {
+                    prepare_successor(slot, context, senders, ciphers, events)?;
+                }
+            }
         }
     }
     Ok(())
 }
 
-/// The context with a COUNT left for this frame.
-#[inline]
+/// Takes the context's next COUNT for a frame. Says whether that was the half of them.
+#[inline(always)]
+fn stamp(c: &mut SendContext, memory: &mut [u8], slot: &mut Slot, i: usize) -> (Job, bool) {
+    let sn = c.next_sn as u16;
+    c.next_sn += 1;
+    let mac_len = c.suite.mac_len();
+    let pdcp = pdu::pdcp_word(slot.sdu_type, c.index, c.key_id, sn);
+    let sl = batch::write_headers(memory, slot, &c.header, pdcp, mac_len);
+    slot.index = c.index;
+    slot.key_id = c.key_id;
+    slot.sn = sn;
+    slot.mac_len = mac_len as u8;
+    let job = Job {
+        aad: c.header.associated_data(slot.lcid, sl, pdcp),
+        start: slot.start,
+        len: slot.len,
+        key: c.key,
+        count: (c.key_id as u32) << 16 | sn as u32,
+        bearer_direction: Job::pack_bearer_direction(slot.lcid.get(), c.direction),
+        clear_data: slot.lcid == Lcid::SECURITY_MODE && c.direction == 1,
+        verified: false,
+        slot: i as u16,
+    };
+    (job, passes_half(sn as u32))
+}
+
+/// The context of PC5-S, and of user data whose usual one is used up; or the verdict, which for PC5-S in clear is
+/// acceptance.
+#[cold]
 fn choose(
-    slot: &Slot,
+    slot: &mut Slot,
+    memory: &mut [u8],
     senders: &mut Senders,
     ciphers: &mut Ciphers,
     events: &mut Vec<Event>,
 ) -> Result<Result<u32, Verdict>, KernelError> {
-    if slot.lcid.is_user() {
-        match senders.active(slot.address) {
-            Some(context) if senders.get(context).next_sn < senders.get(context).user_end => Ok(Ok(context)),
-            Some(_) if !slot.address.is_group() => Ok(Err(Verdict::Exhausted)),
-            None if !slot.address.is_group() => Ok(Err(Verdict::NoKey)),
-            _ => senders.next_ptk(slot.address, ciphers, events),
-        }
-    } else if slot.address.is_group() {
-        Ok(Err(Verdict::Reserved))
-    } else {
-        Ok(senders.for_signalling(slot.address, slot.key_id).and_then(|context| {
-            if senders.get(context).next_sn < SN_END { Ok(context) } else { Err(Verdict::Exhausted) }
-        }))
+    if (slot.sdu_type == SduType::Pc5Signalling) == slot.lcid.is_user() {
+        return Ok(Err(Verdict::Reserved));
     }
+    if slot.lcid.is_user() {
+        return senders.after_the_last(slot.address, ciphers, events);
+    }
+    if slot.lcid == Lcid::CLEAR {
+        let pdcp = pdu::pdcp_word(SduType::Pc5Signalling, 0, 0, 0);
+        batch::write_headers(memory, slot, &HeaderTemplate::new(slot.address), pdcp, 0);
+        slot.mac_len = 0;
+        return Ok(Err(Verdict::Accepted));
+    }
+    if slot.address.is_group() {
+        return Ok(Err(Verdict::Reserved));
+    }
+    let context = senders.for_signalling(slot.address, slot.key_id);
+    Ok(context.and_then(|c| if senders.get(c).next_sn < SN_END { Ok(c) } else { Err(Verdict::Exhausted) }))
 }
 
 #[cold]
