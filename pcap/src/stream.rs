@@ -27,8 +27,12 @@ use std::io;
 /// in one piece.
 pub(crate) const HEADROOM: usize = limits::MAX_PARSED_LEN;
 
-/// Blocks of a file under way at once: read ahead of the parser, or written behind it.
-pub(crate) const DEPTH: usize = 4;
+/// Blocks of a file read ahead of the parser. More than one, so that neither side waits for the other; few, because
+/// what was read lies in the processor's caches only for so long.
+pub(crate) const READ_AHEAD: usize = 2;
+
+/// Blocks of a file that may wait to be written: a disk that pauses should not stop the writer at once.
+pub(crate) const WRITE_BEHIND: usize = 4;
 
 /// Which way to the system to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

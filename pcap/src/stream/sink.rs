@@ -1,6 +1,6 @@
 //! Writing behind the writer, to a file that appears only when it is whole.
 
-use super::{BlockSink, DEPTH, IoChoice, WriteSink, uring};
+use super::{BlockSink, IoChoice, WRITE_BEHIND, WriteSink, uring};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -174,7 +174,7 @@ impl WriteBehind {
         let done = match self.empty.try_recv() {
             Ok(done) => done,
             // Beyond that the disk sets the pace.
-            Err(_) if self.under_way < DEPTH => return Ok(Vec::with_capacity(capacity)),
+            Err(_) if self.under_way < WRITE_BEHIND => return Ok(Vec::with_capacity(capacity)),
             Err(_) => self.empty.recv().map_err(|_| gone())?,
         };
         self.under_way -= 1;

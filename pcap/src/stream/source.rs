@@ -1,6 +1,6 @@
 //! Reading ahead of the parser.
 
-use super::{Block, BlockSource, DEPTH, HEADROOM, IoChoice, ReadSource, uring};
+use super::{Block, BlockSource, HEADROOM, IoChoice, READ_AHEAD, ReadSource, uring};
 use crate::format::limits;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,7 +16,7 @@ use std::thread;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, error::TryRecvError, unbounded_channel};
 
 /// Most blocks of a file in memory: those read ahead, and the one that is parsed.
-const POOL: usize = DEPTH + 1;
+const POOL: usize = READ_AHEAD + 1;
 
 /// Blocks of a file, pipe or device.
 #[derive(Debug)]
@@ -226,7 +226,7 @@ impl Reading {
         let mut reads = VecDeque::new();
         loop {
             // Beyond the length that the file had, one block at a time: most files do not grow.
-            while !self.ended && reads.len() < DEPTH && (reads.is_empty() || self.at < self.file_len) {
+            while !self.ended && reads.len() < READ_AHEAD && (reads.is_empty() || self.at < self.file_len) {
                 let Some((block, at)) = self.next() else { break };
                 let (file, file_len) = (Rc::clone(&file), self.file_len);
                 let read = tokio_uring::spawn(async move { uring::fill(&file, block, at, file_len).await });

@@ -13,7 +13,8 @@ pub(super) fn runtime(choice: IoChoice) -> Result<tokio_uring::Runtime, String> 
         return Err("plain calls asked for".to_owned());
     }
     let mut builder = tokio_uring::builder();
-    builder.entries(2 * super::DEPTH as u32);
+    // One operation a block under way, and one to try it.
+    builder.entries(8);
     let refused = |error: io::Error| format!("io_uring refused: {error}");
     // Out of descriptors half way, it panics instead of saying so.
     let runtime = panic::catch_unwind(|| tokio_uring::Runtime::new(&builder))
