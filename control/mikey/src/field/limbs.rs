@@ -95,16 +95,25 @@ pub(crate) fn is_zero(a: &Limbs) -> u64 {
     ((any | any.wrapping_neg()) >> 63) ^ 1
 }
 
-/// The product of two integers.
+/// The square of an integer: the products off the diagonal once, doubled, then the diagonal.
 #[inline(always)]
-pub(crate) fn mul_wide(a: &Limbs, b: &Limbs) -> Wide {
+pub(crate) fn square_wide(a: &Limbs) -> Wide {
     let mut t = [0; 2 * LIMBS];
-    for i in 0..LIMBS {
+    for i in 0..LIMBS - 1 {
         let mut carry = 0;
-        for j in 0..LIMBS {
-            (t[i + j], carry) = mac(t[i + j], a[j], b[i], carry);
+        for j in i + 1..LIMBS {
+            (t[i + j], carry) = mac(t[i + j], a[j], a[i], carry);
         }
         t[i + LIMBS] = carry;
+    }
+    let (mut carry, mut shifted_out) = (0, 0);
+    for i in 0..LIMBS {
+        let diagonal = u128::from(a[i]) * u128::from(a[i]);
+        let low = t[2 * i] << 1 | shifted_out;
+        let high = t[2 * i + 1] << 1 | t[2 * i] >> 63;
+        shifted_out = t[2 * i + 1] >> 63;
+        (t[2 * i], carry) = adc(low, diagonal as u64, carry);
+        (t[2 * i + 1], carry) = adc(high, (diagonal >> 64) as u64, carry);
     }
     t
 }

@@ -91,7 +91,7 @@ impl<M: Modulus> Residue<M> {
     /// The square.
     #[inline]
     pub(crate) fn square(&self) -> Self {
-        *self * *self
+        square(self)
     }
 
     /// Twice the value.
@@ -148,13 +148,13 @@ impl<M: Modulus> Residue<M> {
     /// `a * b + c * d` with one reduction.
     #[inline]
     pub(crate) fn sum_of_products(a: &Self, b: &Self, c: &Self, d: &Self) -> Self {
-        *a * *b + *c * *d
+        multiply_add(a, b, c, d)
     }
 
     /// `a * b - c * d` with one reduction.
     #[inline]
     pub(crate) fn difference_of_products(a: &Self, b: &Self, c: &Self, d: &Self) -> Self {
-        *a * *b - *c * *d
+        multiply_add(a, b, &-*c, d)
     }
 
     /// Inverts every element of `values` in place with one inversion and three products each. Zeros stay zero and do
@@ -232,27 +232,82 @@ impl<M: Modulus> Zeroize for Residue<M> {
     }
 }
 
+/// `a * b`: product and reduction limb by limb, so that only one row is held.
 #[inline(never)]
 fn multiply<M: Modulus>(a: &Residue<M>, b: &Residue<M>) -> Residue<M> {
-    Residue::from_mont(reduce::<M>(&limbs::mul_wide(&a.mont, &b.mont)))
+    let (a, b) = (&a.mont, &b.mont);
+    // (above, t) < 2M after every round.
+    let mut t = [0; LIMBS];
+    let mut above = 0;
+    for i in 0..LIMBS {
+        let mut carry = 0;
+        for j in 0..LIMBS {
+            (t[j], carry) = limbs::mac(t[j], a[j], b[i], carry);
+        }
+        let (over, over_carry) = limbs::adc(above, carry, 0);
+        let factor = t[0].wrapping_mul(M::NEG_INV);
+        let (_, mut carry) = limbs::mac(t[0], factor, M::M[0], 0);
+        for j in 1..LIMBS {
+            (t[j - 1], carry) = limbs::mac(t[j], factor, M::M[j], carry);
+        }
+        (t[LIMBS - 1], carry) = limbs::adc(over, carry, 0);
+        above = over_carry + carry;
+    }
+    Residue::from_mont(limbs::subtract_once(&t, above, &M::M))
+}
+
+/// `a * b + c * d` with one reduction.
+#[inline(never)]
+fn multiply_add<M: Modulus>(a: &Residue<M>, b: &Residue<M>, c: &Residue<M>, d: &Residue<M>) -> Residue<M> {
+    let (a, b, c, d) = (&a.mont, &b.mont, &c.mont, &d.mont);
+    // (above, t) < 3M < 2^1025 after every round: a round takes (t + (a + c) 2^64 + M 2^64) / 2^64.
+    let mut t = [0; LIMBS];
+    let mut above = 0;
+    for i in 0..LIMBS {
+        let (first, mut carry_ab) = limbs::mac(t[0], a[0], b[i], 0);
+        let (first, mut carry_cd) = limbs::mac(first, c[0], d[i], 0);
+        let factor = first.wrapping_mul(M::NEG_INV);
+        let (_, mut carry) = limbs::mac(first, factor, M::M[0], 0);
+        for j in 1..LIMBS {
+            let mut limb;
+            (limb, carry_ab) = limbs::mac(t[j], a[j], b[i], carry_ab);
+            (limb, carry_cd) = limbs::mac(limb, c[j], d[i], carry_cd);
+            (t[j - 1], carry) = limbs::mac(limb, factor, M::M[j], carry);
+        }
+        let top = u128::from(carry_ab) + u128::from(carry_cd) + u128::from(carry) + u128::from(above);
+        t[LIMBS - 1] = top as u64;
+        above = (top >> 64) as u64;
+    }
+    // The result is under (2 M / 2^1024 + 1) M < 2.2 M: M may go twice.
+    let (less, borrow) = limbs::sub(&t, &M::M);
+    let keep = borrow & (above ^ 1);
+    let t = limbs::select(&less, &t, limbs::mask(keep));
+    let above = above.wrapping_sub(borrow & (keep ^ 1));
+    Residue::from_mont(limbs::subtract_once(&t, above, &M::M))
+}
+
+/// `a * a`.
+#[inline(never)]
+fn square<M: Modulus>(a: &Residue<M>) -> Residue<M> {
+    Residue::from_mont(reduce::<M>(&limbs::square_wide(&a.mont)))
 }
 
 /// Montgomery reduction of `wide < M * 2^1024`: `wide / 2^1024 mod M`, below `M`.
 #[inline(always)]
 fn reduce<M: Modulus>(wide: &Wide) -> Limbs {
-    let mut t = *wide;
+    let (low, high) = wide.split_at(LIMBS);
+    let mut t = [0; LIMBS];
+    t.copy_from_slice(low);
     let mut above = 0;
-    for i in 0..LIMBS {
-        let factor = t[i].wrapping_mul(M::NEG_INV);
-        let mut carry = 0;
-        for j in 0..LIMBS {
-            (t[i + j], carry) = limbs::mac(t[i + j], factor, M::M[j], carry);
+    for &entering in high {
+        let factor = t[0].wrapping_mul(M::NEG_INV);
+        let (_, mut carry) = limbs::mac(t[0], factor, M::M[0], 0);
+        for j in 1..LIMBS {
+            (t[j - 1], carry) = limbs::mac(t[j], factor, M::M[j], carry);
         }
-        (t[i + LIMBS], above) = limbs::adc(t[i + LIMBS], carry, above);
+        (t[LIMBS - 1], above) = limbs::adc(entering, carry, above);
     }
-    let mut high = [0; LIMBS];
-    high.copy_from_slice(&t[LIMBS..]);
-    limbs::subtract_once(&high, above, &M::M)
+    limbs::subtract_once(&t, above, &M::M)
 }
 
 /// `-m^-1 mod 2^64` for odd `m`, by Newton's iteration.
@@ -317,3 +372,128 @@ const Q: Limbs = [
     0x9971_8466_36b4_195e,
     0x265e_aec7_c295_8ff6,
 ];
+
+#[cfg(test)]
+mod tests {
+    //! Against `crypto-bigint`, over random values and over the edges where carries and final subtractions happen.
+
+    use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
+    use crypto_bigint::{NonZero, Odd, U1024};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wide(limbs: &Limbs) -> U1024 {
+        U1024::from_words(*limbs)
+    }
+
+    fn oracle<M: Modulus>(value: &Limbs) -> FixedMontyForm<16> {
+        let modulus: Odd<U1024> = Odd::new(wide(&M::M)).unwrap();
+        FixedMontyForm::new(&wide(value), &FixedMontyParams::new(modulus))
+    }
+
+    /// Any 1024-bit integer brought under the modulus; limbs of all ones and of zeros are frequent.
+    fn below<M: Modulus>() -> impl Strategy<Value = Limbs> {
+        let limb = prop_oneof![Just(0), Just(u64::MAX), Just(1), any::<u64>(), any::<u64>()];
+        let any_integer = proptest::array::uniform16(limb);
+        let near_modulus = (0u64..4).prop_map(|less| {
+            let mut integer = M::M;
+            integer[0] -= less + 1;
+            integer
+        });
+        prop_oneof![
+            any_integer.prop_map(|integer| {
+                let modulus = NonZero::new(wide(&M::M)).unwrap();
+                wide(&integer).rem_vartime(&modulus).to_words()
+            }),
+            near_modulus,
+            (0u64..4).prop_map(|small| {
+                let mut integer = [0; LIMBS];
+                integer[0] = small;
+                integer
+            }),
+        ]
+    }
+
+    fn check<M: Modulus>(a: &Limbs, b: &Limbs, c: &Limbs, d: &Limbs) {
+        let [fa, fb, fc, fd] = [a, b, c, d].map(Residue::<M>::from_integer);
+        let [oa, ob, oc, od] = [a, b, c, d].map(oracle::<M>);
+        let same = |ours: Residue<M>, theirs: FixedMontyForm<16>| {
+            assert_eq!(ours.to_integer(), theirs.retrieve().to_words());
+            // Fully reduced: equality of limbs is equality.
+            assert_eq!(limbs::sub(&ours.mont, &M::M).1, 1);
+        };
+        same(fa, oa);
+        same(fa + fb, oa + ob);
+        same(fa - fb, oa - ob);
+        same(-fa, -oa);
+        same(fa.double(), oa + oa);
+        same(fa * fb, oa * ob);
+        same(fa.square(), oa * oa);
+        same(Residue::sum_of_products(&fa, &fb, &fc, &fd), oa * ob + oc * od);
+        same(Residue::difference_of_products(&fa, &fb, &fc, &fd), oa * ob - oc * od);
+        assert_eq!(fa.is_zero(), u64::from(*a == [0; LIMBS]));
+        assert_eq!(bool::from(fa.ct_eq(&fb)), a == b);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn arithmetic_modulo_p_is_that_of_the_oracle(
+            a in below::<ModP>(), b in below::<ModP>(), c in below::<ModP>(), d in below::<ModP>()
+        ) {
+            check::<ModP>(&a, &b, &c, &d);
+        }
+
+        #[test]
+        fn arithmetic_modulo_q_is_that_of_the_oracle(
+            a in below::<ModQ>(), b in below::<ModQ>(), c in below::<ModQ>(), d in below::<ModQ>()
+        ) {
+            check::<ModQ>(&a, &b, &c, &d);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20))]
+
+        #[test]
+        fn the_inverse_gives_one(a in below::<ModP>(), b in below::<ModQ>()) {
+            let a = Fp::from_integer(&a);
+            let expected = if a.is_zero() == 1 { Fp::ZERO } else { Fp::ONE };
+            prop_assert_eq!((a * a.invert()).to_integer(), expected.to_integer());
+            let b = Fq::from_integer(&b);
+            let expected = if b.is_zero() == 1 { Fq::ZERO } else { Fq::ONE };
+            prop_assert_eq!((b * b.invert()).to_integer(), expected.to_integer());
+        }
+
+        #[test]
+        fn a_batch_of_inverses_is_each_of_them(values in proptest::collection::vec(below::<ModP>(), 0..6)) {
+            let values: Vec<Fp> = values.iter().map(Fp::from_integer).collect();
+            let mut batch = values.clone();
+            Fp::invert_all(&mut batch);
+            for (value, inverse) in values.iter().zip(&batch) {
+                prop_assert_eq!(value.invert().to_integer(), inverse.to_integer());
+            }
+        }
+
+        #[test]
+        fn octets_come_back(a in below::<ModP>()) {
+            let value = Fp::from_integer(&a);
+            prop_assert_eq!(Fp::from_octets(&value.to_octets()).unwrap().to_integer(), a);
+        }
+    }
+
+    #[test]
+    fn the_modulus_itself_is_no_element() {
+        assert!(Fp::from_octets(&limbs::to_octets(&ModP::M)).is_none());
+        assert!(Fp::from_octets(&[0xff; OCTETS]).is_none());
+        assert!(Fq::from_octets(&limbs::to_octets(&ModQ::M)).is_none());
+        let (p_plus_1, _) = limbs::add(&limbs::add(&ModQ::M, &ModQ::M).0, &limbs::add(&ModQ::M, &ModQ::M).0);
+        assert_eq!(limbs::sub(&p_plus_1, &ModP::M).0, {
+            let mut one = [0; LIMBS];
+            one[0] = 1;
+            one
+        });
+    }
+}
