@@ -26,11 +26,9 @@ pub(crate) fn pair(r: &Affine, q: &Affine) -> Fp2 {
     let mut v = Fp2::ONE;
     let mut c = Jacobian::from(*r);
     for (position, &digit) in DIGITS.iter().enumerate().rev().skip(1) {
-        let (twice, slope) = c.double_with_slope();
+        let (twice, slope, zz, yy) = c.double_with_parts();
         // The tangent l (Qx + x) - y + i Qy, times 2YZ^3 = Z3 Z^2, with l = slope / Z3, x = X/Z^2, y = Y/Z^3.
-        let zz = c.z.square();
-        let line =
-            Fp2 { real: slope * (q.x * zz + c.x) - c.y.square().double(), imaginary: q.y * (twice.z * zz) };
+        let line = Fp2 { real: slope * (q.x * zz + c.x) - yy.double(), imaginary: q.y * (twice.z * zz) };
         v = v.square().mul(&line);
         c = twice;
         if digit != 0 && position != 0 {
@@ -85,7 +83,7 @@ impl PreparedLines {
         let mut c = Jacobian::from(*r);
         z_inverses.push(c.z);
         for (position, &digit) in DIGITS.iter().enumerate().rev().skip(1) {
-            let (twice, slope) = c.double_with_slope();
+            let (twice, slope, _, _) = c.double_with_parts();
             steps.push((c, slope));
             z_inverses.push(twice.z);
             c = twice;

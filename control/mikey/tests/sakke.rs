@@ -153,3 +153,29 @@ fn identifiers_must_be_in_range() {
         }
     }
 }
+
+#[test]
+fn bulk_equals_one_by_one_and_a_refused_receiver_stops_nobody() {
+    let mut rng = rng(3);
+    let secret = KmsMasterSecret::generate(&mut rng);
+    let kms = secret.public_key();
+    let ssv = Ssv::generate(&mut rng);
+    // More than two chunks, equal receivers among them, and some that are out of range.
+    let ids: Vec<Vec<u8>> = (0..150u8)
+        .map(|i| match i {
+            17 => vec![],
+            64 => vec![1],
+            149 => vec![0xff; 128],
+            _ => vec![7, i % 100, 9],
+        })
+        .collect();
+    let many = encapsulate_many(&ssv, &ids, &kms);
+    assert_eq!(many.len(), ids.len());
+    for (id, data) in ids.iter().zip(&many) {
+        assert_eq!(data, &encapsulate(&ssv, id, &kms));
+    }
+    assert_eq!(many.iter().filter(|data| data.is_err()).count(), 3);
+    assert!(encapsulate_many::<Vec<u8>>(&ssv, &[], &kms).is_empty());
+    let refused = encapsulate_many(&ssv, &[vec![], vec![0]], &kms);
+    assert!(refused.iter().all(|data| *data == Err(SakkeError::Identifier)));
+}

@@ -3,6 +3,8 @@
 //! The pairing's values are only used up to a factor in F_p, so they are kept as a pair and turned into the one
 //! F_p number `imaginary / real` at the end. Source: RFC 6508 section 2.1 (PF_p[q]).
 
+use zeroize::Zeroize;
+
 use super::Fp;
 
 /// `real + i * imaginary`.
@@ -40,5 +42,12 @@ impl Fp2 {
     #[inline]
     pub(crate) fn mul_by_ratio(&self, ratio: &Fp) -> Self {
         Self { real: self.real - self.imaginary * *ratio, imaginary: self.imaginary + self.real * *ratio }
+    }
+}
+
+impl Zeroize for Fp2 {
+    fn zeroize(&mut self) {
+        self.real.zeroize();
+        self.imaginary.zeroize();
     }
 }

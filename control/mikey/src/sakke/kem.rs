@@ -7,7 +7,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::curve::{Affine, Jacobian};
 use super::keys::{KmsPublicKey, Rsk, base_table, identifier_scalar, power_table, validate};
-use super::table::{PointTable, multiply_once};
+use super::scalar::Recoded;
+use super::table::{POINT_WIDTH, PointTable, multiply_once};
 use super::{ENCAPSULATED_OCTETS, POINT_OCTETS, SSV_OCTETS, SakkeError, hash};
 use crate::field::fp2::Fp2;
 use crate::field::{Fp, Fq};
@@ -97,8 +98,83 @@ pub fn encapsulate_many<I: AsRef<[u8]> + Sync>(
     identifiers: &[I],
     kms: &KmsPublicKey,
 ) -> Vec<Result<Encapsulated, SakkeError>> {
-    kms.prepare();
-    identifiers.par_iter().map(|identifier| encapsulate(ssv, identifier.as_ref(), kms)).collect()
+    let table = kms.prepared();
+    identifiers.par_chunks(CHUNK).flat_map_iter(|chunk| encapsulate_chunk(ssv, chunk, kms, table)).collect()
+}
+
+/// Receivers that share inversions: beyond this the inversion is a small part, and the points leave the near cache.
+const CHUNK: usize = 64;
+
+/// Encapsulates to some receivers side by side: the same window of each at a time, so that one inversion serves an
+/// addition of all of them.
+fn encapsulate_chunk<I: AsRef<[u8]>>(
+    ssv: &Ssv,
+    identifiers: &[I],
+    kms: &KmsPublicKey,
+    table: &PointTable,
+) -> Vec<Result<Encapsulated, SakkeError>> {
+    let scalars: Vec<Result<(Fq, Fq), SakkeError>> = identifiers
+        .iter()
+        .map(|identifier| {
+            let b = identifier_scalar(identifier.as_ref())?;
+            let r = hash::to_scalar(&[&ssv.octets, identifier.as_ref()]);
+            if r.is_zero() == 1 { Err(SakkeError::Degenerate) } else { Ok((r, r * b)) }
+        })
+        .collect();
+    let usable: Vec<(Fq, Fq)> = scalars.iter().filter_map(|pair| pair.as_ref().ok().copied()).collect();
+    let (mut r, mut rb): (Vec<Fq>, Vec<Fq>) = usable.into_iter().unzip();
+    let mut points = Vec::with_capacity(r.len());
+    // [r]Z_T + [rb]P
+    let unusable =
+        table.multiply_each(&recode(&r), &mut points) | base_table().multiply_each(&recode(&rb), &mut points);
+    let mut powers: Vec<Fp2> = r.iter().map(|r| power_table().power(r)).collect();
+    let mut inverses: Vec<Fp> = powers.iter().map(|power| power.real).collect();
+    Fp::invert_all(&mut inverses);
+    let mut done = points.iter().zip(&powers).zip(&inverses);
+    let out = identifiers
+        .iter()
+        .zip(&scalars)
+        .map(|(identifier, scalars)| {
+            scalars.as_ref().map_err(|&error| error)?;
+            match done.next() {
+                Some(((point, power), inverse)) if unusable == 0 => {
+                    Ok(assemble(ssv, point, &(power.imaginary * *inverse)))
+                }
+                // Equal or opposite points met, which chance does not produce: each on its own.
+                _ => encapsulate(ssv, identifier.as_ref(), kms),
+            }
+        })
+        .collect();
+    r.zeroize();
+    rb.zeroize();
+    inverses.zeroize();
+    powers.iter_mut().for_each(Zeroize::zeroize);
+    let mut scalars = scalars;
+    scalars.iter_mut().flatten().for_each(|(r, rb)| {
+        r.zeroize();
+        rb.zeroize();
+    });
+    out
+}
+
+fn recode(scalars: &[Fq]) -> Vec<Recoded<POINT_WIDTH>> {
+    scalars.iter().map(Recoded::new).collect()
+}
+
+/// 04 || Rx || Ry || SSV xor HashToIntegerRange(g^r, 2^n).
+fn assemble<const N: usize, const OUT: usize>(
+    ssv: &SharedSecretValue<N>,
+    r: &Affine,
+    ratio: &Fp,
+) -> [u8; OUT] {
+    let mut out = [0; OUT];
+    out[..POINT_OCTETS].copy_from_slice(&r.to_octets());
+    let element = Zeroizing::new(ratio.to_octets());
+    let mask = Zeroizing::new(hash::to_mask::<N>(&element));
+    for ((hidden, octet), mask) in out[POINT_OCTETS..].iter_mut().zip(&ssv.octets).zip(mask.iter()) {
+        *hidden = octet ^ mask;
+    }
+    out
 }
 
 /// Opens encapsulated data with a receiver's key, without preparation.
@@ -209,16 +285,9 @@ fn encapsulate_octets<const N: usize, const OUT: usize>(
     }
     let mut inverses = [point.z, power.real];
     Fp::invert_all(&mut inverses);
-    let mut out = [0; OUT];
-    out[..POINT_OCTETS].copy_from_slice(&point.to_affine_with(&inverses[0]).to_octets());
-    let element = Zeroizing::new((power.imaginary * inverses[1]).to_octets());
-    let mask = Zeroizing::new(hash::to_mask::<N>(&element));
-    for ((hidden, octet), mask) in out[POINT_OCTETS..].iter_mut().zip(&ssv.octets).zip(mask.iter()) {
-        *hidden = octet ^ mask;
-    }
+    let out = assemble(ssv, &point.to_affine_with(&inverses[0]), &(power.imaginary * inverses[1]));
     point.zeroize();
-    power.real.zeroize();
-    power.imaginary.zeroize();
+    power.zeroize();
     inverses.zeroize();
     Ok(out)
 }
@@ -230,9 +299,17 @@ fn decapsulate_once<const N: usize>(
     encapsulated: &[u8],
 ) -> Result<SharedSecretValue<N>, SakkeError> {
     let (r, hidden) = parse::<N>(encapsulated)?;
-    let identity_point = kms.identity_point(&identifier_scalar(identifier)?)?;
+    let b = identifier_scalar(identifier)?;
     let value = pairing::pair(&r, &rsk.point);
-    release(identifier, &r, &hidden, value, |scalar| multiply_once(&identity_point, scalar))
+    match kms.table.get() {
+        Some(table) => release(identifier, &r, &hidden, value, |scalar| {
+            base_table().multiply(&(*scalar * b)).add(&table.multiply(scalar))
+        }),
+        None => {
+            let identity_point = kms.identity_point(&b)?;
+            release(identifier, &r, &hidden, value, |scalar| multiply_once(&identity_point, scalar))
+        }
+    }
 }
 
 /// Splits encapsulated data into R, checked to be on the curve, and H.
@@ -267,8 +344,7 @@ fn release<const N: usize>(
     let equal = test.equals_affine(r);
     scalar.zeroize();
     test.zeroize();
-    value.real.zeroize();
-    value.imaginary.zeroize();
+    value.zeroize();
     // An SSV that is not released is erased by its drop.
     if equal { Ok(ssv) } else { Err(SakkeError::Decapsulation) }
 }

@@ -46,9 +46,14 @@ impl KmsPublicKey {
 
     /// Builds the key's table of multiples, and those of P and g, if they are not there yet. Later calls are free.
     pub fn prepare(&self) {
-        self.table.get_or_init(|| PointTable::new(&self.point));
         base_table();
         power_table();
+        self.prepared();
+    }
+
+    /// The key's table, built if it is not there yet.
+    pub(super) fn prepared(&self) -> &PointTable {
+        self.table.get_or_init(|| PointTable::new(&self.point))
     }
 
     /// `[b]P + Z_T` for an identifier b: the public point that a message to b is encapsulated under.

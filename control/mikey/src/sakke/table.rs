@@ -2,6 +2,8 @@
 //!
 //! A secret digit picks its entry by reading the window's whole row.
 
+use zeroize::Zeroize;
+
 use super::curve::{Affine, Jacobian};
 use super::scalar::{Recoded, equal_mask};
 use crate::field::fp2::Fp2;
@@ -23,22 +25,31 @@ pub(crate) struct PointTable {
 impl PointTable {
     /// Builds the table: 5472 points, 1.4 MB.
     pub(crate) fn new(base: &Affine) -> Self {
-        let mut points = Vec::with_capacity(Recoded::<POINT_WIDTH>::WINDOWS * POINT_ROW);
+        let windows = Recoded::<POINT_WIDTH>::WINDOWS;
+        let mut bases = Vec::with_capacity(2 * windows);
         let mut window_base = Jacobian::from(*base);
-        for _ in 0..Recoded::<POINT_WIDTH>::WINDOWS {
-            // The multiples are far from q and all different, so no sum meets infinity or a doubling.
-            let twice = window_base.double();
-            let mut entry = window_base;
-            points.push(entry);
-            for _ in 1..POINT_ROW {
-                entry = entry.add(&twice);
-                points.push(entry);
-            }
-            for _ in 0..POINT_WIDTH {
+        for _ in 0..windows {
+            bases.push(window_base);
+            window_base = window_base.double();
+            bases.push(window_base);
+            for _ in 1..POINT_WIDTH {
                 window_base = window_base.double();
             }
         }
-        Self { entries: Jacobian::all_to_affine(&points) }
+        let bases = Jacobian::all_to_affine(&bases);
+        let (mut column, twice): (Vec<Affine>, Vec<Affine>) =
+            bases.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip();
+        let mut entries = vec![*base; windows * POINT_ROW];
+        for j in 0..POINT_ROW {
+            for (row, entry) in entries.chunks_exact_mut(POINT_ROW).zip(&column) {
+                row[j] = *entry;
+            }
+            if j + 1 < POINT_ROW {
+                // Odd multiples from 1 on, plus 2: never equal or opposite in a group of order q.
+                Affine::add_each(&mut column, &twice);
+            }
+        }
+        Self { entries }
     }
 
     /// The entry for digit `position` of a scalar: the whole row is read.
@@ -52,6 +63,24 @@ impl PointTable {
             found = Affine { x: Fp::select(&found.x, &entry.x, hit), y: Fp::select(&found.y, &entry.y, hit) };
         }
         found.negate_if(digit.negative)
+    }
+
+    /// Adds `[scalar]B` to each of `sums` for each of `scalars`, window by window, or puts it there if there is nothing yet.
+    /// Returns 1, and leaves useless sums, if an addition met equal or opposite points; else 0.
+    pub(crate) fn multiply_each(&self, scalars: &[Recoded<POINT_WIDTH>], sums: &mut Vec<Affine>) -> u64 {
+        let mut unusable = 0;
+        let mut addends = Vec::with_capacity(scalars.len());
+        for position in 0..Recoded::<POINT_WIDTH>::WINDOWS {
+            addends.clear();
+            addends.extend(scalars.iter().map(|scalar| self.look_up(scalar, position)));
+            if sums.is_empty() {
+                sums.extend_from_slice(&addends);
+            } else {
+                unusable |= Affine::add_each(sums, &addends);
+            }
+        }
+        addends.zeroize();
+        unusable
     }
 
     /// `[scalar]B` in fixed time; the scalar must not be zero.

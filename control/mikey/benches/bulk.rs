@@ -1,0 +1,80 @@
+//! One SSV to many receivers, on one and on two threads: encapsulation alone, and with the ECCSI signature that each
+//! receiver's I_MESSAGE needs. Prints a table.
+//!
+//! `cargo bench -p mikey-sakke --bench bulk [-- --smoke]`
+
+use std::time::Instant;
+
+use mikey_sakke::eccsi::{KmsSecretAuthKey, SigningKey};
+use mikey_sakke::sakke::{KmsMasterSecret, PreparedRsk, Ssv, encapsulate, encapsulate_many};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rayon::prelude::*;
+
+fn main() {
+    let smoke = std::env::args().any(|argument| argument == "--smoke" || argument == "--test");
+    let receivers: u64 = if smoke { 100 } else { 10_000 };
+    let mut rng = ChaCha20Rng::seed_from_u64(9);
+    let secret = KmsMasterSecret::generate(&mut rng);
+    let kms = secret.public_key();
+    let begin = Instant::now();
+    kms.prepare();
+    println!("tables of P, Z_T and g: {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+    let ids: Vec<[u8; 32]> = (0..receivers)
+        .map(|i| {
+            let mut id = [0xc3; 32];
+            id[24..].copy_from_slice(&i.to_be_bytes());
+            id
+        })
+        .collect();
+    let ssv = Ssv::generate(&mut rng);
+    let rsk = secret.extract(&ids[1]).expect("the identity is in range");
+    let begin = Instant::now();
+    let prepared = PreparedRsk::new(&ids[1], &rsk, &kms).expect("the key was extracted for this identity");
+    println!("validation and preparation of an RSK: {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+    let authority = KmsSecretAuthKey::generate(&mut rng);
+    let (ssk, pvt) = authority.extract(b"group manager", &mut rng);
+    let signing =
+        SigningKey::new(b"group manager", ssk, pvt, authority.kpak()).expect("extracted for this identity");
+
+    let begin = Instant::now();
+    let few = ids.len().min(500);
+    for id in &ids[..few] {
+        encapsulate(&ssv, id, &kms).expect("the identity is in range");
+    }
+    println!("one by one, one thread: {:.0} us a receiver", begin.elapsed().as_secs_f64() * 1e6 / few as f64);
+
+    for threads in [1, 2] {
+        let pool =
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
+        let begin = Instant::now();
+        let messages = pool.install(|| encapsulate_many(&ssv, &ids, &kms));
+        let encapsulated = begin.elapsed();
+        let data = messages[1].as_ref().expect("the identity is in range");
+        assert!(prepared.decapsulate(data).expect("it is ours") == ssv);
+        let begin = Instant::now();
+        let signatures: Vec<_> = pool.install(|| {
+            messages
+                .par_iter()
+                .enumerate()
+                .map_init(
+                    || ChaCha20Rng::seed_from_u64(11),
+                    |rng, (i, data)| {
+                        let data = data.as_ref().expect("the identity is in range");
+                        signing.sign(&[data.as_slice(), &ids[i]].concat(), rng)
+                    },
+                )
+                .collect()
+        });
+        let signed = begin.elapsed();
+        let each = |time: std::time::Duration| time.as_secs_f64() * 1e6 / receivers as f64;
+        println!(
+            "{} receivers, {threads} thread(s): encapsulate {:.0} us, sign {:.0} us, together {:.0} us a receiver, {:.2} s",
+            signatures.len(),
+            each(encapsulated),
+            each(signed),
+            each(encapsulated + signed),
+            (encapsulated + signed).as_secs_f64(),
+        );
+    }
+}
