@@ -190,10 +190,10 @@ impl<S: BlockSource> Reader<S> {
     ///
     /// Fails when the input is no regular file, or does not begin like a capture any more.
     pub fn rewind(&mut self) -> Result<(), PcapError> {
-        self.octets_before += self.offset();
+        let offset = self.offset();
         if self.at_end && !self.failed && self.blocks_since_start == 1 {
             // Everything there is of the file still lies in this block, from here back to its first octet.
-            let len = usize::try_from(self.offset()).unwrap_or(usize::MAX);
+            let len = usize::try_from(offset).unwrap_or(usize::MAX);
             self.block.start = self.block.start.saturating_sub(len);
         } else {
             self.source.rewind().map_err(|source| PcapError::Rewind { source })?;
@@ -203,6 +203,7 @@ impl<S: BlockSource> Reader<S> {
             self.blocks_since_start = 0;
             self.at_end = false;
         }
+        self.octets_before += offset;
         self.failed = false;
         self.interfaces.clear();
         self.text_len = 0;
@@ -214,8 +215,16 @@ impl<S: BlockSource> Reader<S> {
         self.units.clear();
         self.previous.clear();
         let result = self.recognise();
-        self.failed = result.is_err();
+        if result.is_err() {
+            self.fail();
+        }
         result
+    }
+
+    /// Nothing more is delivered. What is left in the block goes, so that it cannot be taken for a frame.
+    fn fail(&mut self) {
+        self.failed = true;
+        self.block.end = self.block.start;
     }
 
     fn recognise(&mut self) -> Result<(), PcapError> {
@@ -294,7 +303,7 @@ impl<S: BlockSource> Reader<S> {
                 Ok(true) => {}
                 Ok(false) => return Ok(None),
                 Err(error) => {
-                    self.failed = true;
+                    self.fail();
                     return Err(error);
                 }
             }

@@ -189,6 +189,28 @@ fn impossible_fields_are_named() {
 }
 
 #[test]
+fn nothing_follows_a_defect() {
+    for order in Order::BOTH {
+        // A block passed over whose length at the end is wrong in such a way that it begins a packet.
+        let packet = order.enhanced(0, 1, 1, b"not a packet");
+        let mut block = order.block(0xABC, b"body");
+        block.truncate(block.len() - 4);
+        let file = [order.section(), order.interface(1, 0, &[]), block, packet].concat();
+        let mut reader = pc5_pcap::Reader::from_read(file.as_slice()).unwrap();
+        let error = reader.next().unwrap_err();
+        assert!(
+            matches!(error, PcapError::Malformed { found: 6, expected: Expected::Exactly(16), .. }),
+            "{error}"
+        );
+        assert_eq!(error.offset(), Some(reader.offset()));
+        for _ in 0..3 {
+            assert!(reader.next().unwrap().is_none());
+            assert!(reader.next_chunk().unwrap().is_none());
+        }
+    }
+}
+
+#[test]
 fn headers_of_other_kinds_are_named() {
     let cases: [(&[u8], &str); 16] = [
         (b"", "not a capture: found an empty file"),
