@@ -28,6 +28,7 @@ pub mod mem;
 pub mod netns;
 
 mod peers;
+pub mod pnet;
 pub mod udp;
 
 pub use error::{IoError, Step};

@@ -8,7 +8,8 @@ use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::io::af_packet::{AfPacket, Receive, Settings};
 use pc5_dataplane::io::netns::Namespace;
-use pc5_dataplane::io::{Link, PacketIo, Traffic, TxOutcome, worker_of};
+use pc5_dataplane::io::pnet::Pnet;
+use pc5_dataplane::io::{Link, PacketIo, Share, Traffic, TxOutcome, worker_of};
 use pc5_dataplane::pdu::{Address, parse};
 use pc5_dataplane::verdict::Verdict;
 
@@ -298,6 +299,47 @@ fn await_link(port: &mut dyn PacketIo, state: Link) {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(port.link(), state);
+}
+
+#[test]
+fn pnet_is_a_port_like_the_others() {
+    let Some((a, b)) = wire("pnet_is_a_port_like_the_others") else { return };
+    a.inside(|| {
+        let open = |settings: &Settings, share| Pnet::open(settings, share).unwrap();
+        let mut near = open(&Settings { tag: Some(5), ..Settings::new("air0") }, Share::ALONE);
+        let data = Settings { traffic: Traffic::Data, ..Settings::new("air1") };
+        let calls = Settings { traffic: Traffic::Signalling, ..Settings::new("air1") };
+        let (mut data, mut calls) = b
+            .inside(|| {
+                let data = [0, 1].map(|worker| open(&data, Share { worker, of: 2 }));
+                (data, open(&calls, Share::ALONE))
+            })
+            .unwrap();
+        let addresses: Vec<_> = (1..=200).map(|n| Address::link(id(0xff_fffe), id(n))).collect();
+        let frames: Vec<_> = addresses.iter().map(|&a| frame(a, 1, 9, 100)).collect();
+        assert_eq!(near.tx(&sealed(&frames)).unwrap(), sent(200));
+        assert_eq!(near.tx(&sealed(&[frame(link(), 28, 1, 60)])).unwrap(), sent(1));
+        for (worker, port) in data.iter_mut().enumerate() {
+            let got = drain(port, 200);
+            let mine = addresses.iter().zip(&frames).filter(|(a, _)| worker_of(**a, 2) == worker);
+            assert_eq!(got, mine.map(|(_, f)| f.clone()).collect::<Vec<_>>());
+            assert_eq!(port.counters().received, got.len() as u64);
+        }
+        assert_eq!(drain(&mut calls, 1), [frame(link(), 28, 1, 60)]);
+        let outcome = near.tx(&sealed(&[frame(link(), 1, 1, 1_515)])).unwrap();
+        assert_eq!((outcome.too_long, outcome.total()), (1, 1));
+        assert!(drain(&mut near, 1).is_empty(), "no copies of what went out");
+
+        let one = sealed(&[frame(link(), 28, 1, 100)]);
+        a.ip("link set air0 down").unwrap();
+        assert_eq!(near.tx(&one).unwrap().link_down, 1);
+        assert!(drain(&mut near, 1).is_empty());
+        a.ip("link set air0 up").unwrap();
+        await_link(&mut near, Link::Up);
+        assert_eq!(near.tx(&one).unwrap(), sent(1));
+        assert_eq!(drain(&mut calls, 1).len(), 1);
+    })
+    .unwrap();
 }
 
 #[test]

@@ -94,8 +94,32 @@ pub struct AfPacket {
     counters: PortCounters,
     /// When the interface was last looked for.
     looked: Instant,
-    /// Frames of the last call, to tell a busy link from an idle one.
-    last_burst: usize,
+    pace: Pace,
+}
+
+/// How fast frames come: tells a busy link from an idle one.
+struct Pace {
+    since: Instant,
+    frames: u32,
+    /// Frames in a gathering time, smoothed, times 8.
+    rate: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { since: Instant::now(), frames: 0, rate: 0 }
+    }
+
+    /// Whether more frames come while they are gathered than make a wake-up worth its cost.
+    fn is_busy(&mut self) -> bool {
+        let elapsed = self.since.elapsed();
+        if elapsed >= GATHER {
+            let gathered = f64::from(self.frames) * GATHER.as_secs_f64() / elapsed.as_secs_f64();
+            self.rate = (self.rate * 3 / 4) + (gathered.min(1e6) as u32) * 2;
+            (self.since, self.frames) = (Instant::now(), 0);
+        }
+        self.rate >= BUSY * 8
+    }
 }
 
 impl AfPacket {
@@ -135,7 +159,7 @@ impl AfPacket {
             output,
             counters: PortCounters::default(),
             looked: Instant::now(),
-            last_burst: 0,
+            pace: Pace::new(),
         })
     }
 
@@ -161,7 +185,7 @@ impl AfPacket {
     }
 
     fn wait(&mut self, wait: Duration) -> Result<(), IoError> {
-        if matches!(self.input.way, InputWay::Frames(_)) && self.last_burst >= BUSY {
+        if matches!(self.input.way, InputWay::Frames(_)) && self.pace.is_busy() {
             // Under load frames are gathered: being woken for each would cost the sender more than sending does.
             std::thread::sleep(GATHER.min(wait));
             return Ok(());
@@ -192,8 +216,9 @@ impl PacketIo for AfPacket {
             self.wait(wait)?;
             self.input.fill(batch, &mut self.counters).map_err(IoError::broken(&self.name, Step::Receive))?;
         }
-        self.last_burst = batch.len() - before;
-        Ok(self.last_burst)
+        let received = batch.len() - before;
+        self.pace.frames = self.pace.frames.saturating_add(received as u32);
+        Ok(received)
     }
 
     fn tx(&mut self, batch: &Batch) -> Result<TxOutcome, IoError> {
@@ -515,7 +540,7 @@ const ETHERNET_HEADER: usize = 14;
 const RING_OVERHEAD: usize = 128;
 /// Messages a call where there is no ring.
 const SOCKET_BURST: usize = 64;
-/// A burst from here on says that the link is busy.
-const BUSY: usize = 32;
+/// Frames in a gathering time from which on a link is busy.
+const BUSY: u32 = 4;
 /// How long frames are gathered on a busy link.
-const GATHER: Duration = Duration::from_micros(50);
+const GATHER: Duration = Duration::from_micros(60);

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -53,7 +54,21 @@ impl Namespace {
     pub fn wire(&self, here: &str, other: &Self, there: &str) -> Result<(), String> {
         self.ip(&format!("link add name {here} type veth peer name {there} netns {}", other.name))?;
         self.ip(&format!("link set {here} up"))?;
-        other.ip(&format!("link set {there} up"))
+        other.ip(&format!("link set {there} up"))?;
+        self.await_carrier(here)?;
+        other.await_carrier(there)
+    }
+
+    /// The system notices a carrier a moment after both ends are up, and drops what is queued before.
+    fn await_carrier(&self, interface: &str) -> Result<(), String> {
+        for _ in 0..400 {
+            let shown = output(&["-n", &self.name, "-o", "link", "show", "dev", interface])?;
+            if shown.contains("state UP") {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(format!("{interface} in {}: no carrier", self.name))
     }
 
     /// Moves the calling thread into it for good.
@@ -87,9 +102,13 @@ impl Drop for Namespace {
 }
 
 fn ip(arguments: &[&str]) -> Result<(), String> {
+    output(arguments).map(|_| ())
+}
+
+fn output(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("ip").args(arguments).output().map_err(|e| format!("ip: {e}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("ip {}: {}", arguments.join(" "), said.trim()))
