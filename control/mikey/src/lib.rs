@@ -1,4 +1,4 @@
-//! MIKEY, ECCSI and SAKKE.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod claimed;
@@ -6,6 +6,7 @@ pub mod codec;
 pub mod eccsi;
 pub mod error;
 mod field;
+pub mod fuzz;
 pub mod gsk;
 pub mod identifier;
 mod kemac;

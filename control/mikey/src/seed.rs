@@ -20,6 +20,11 @@ impl SeedRng {
         Self { seed, counter: 0 }
     }
 
+    /// The same stream each time, for the fuzz targets' fixed keys.
+    pub(crate) fn fixed(seed: [u8; 32]) -> Self {
+        Self { seed: Zeroizing::new(seed), counter: 0 }
+    }
+
     pub(crate) fn octets<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
         self.fill(&mut out);
