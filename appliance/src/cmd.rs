@@ -2,5 +2,6 @@
 
 pub(crate) mod algo;
 pub(crate) mod bench;
+pub(crate) mod mikey;
 pub(crate) mod pki;
 pub(crate) mod replay;

@@ -22,6 +22,8 @@ struct Cli {
 enum Command {
     /// Key, protect, bridge and verify every frame of a capture.
     Replay(Box<cmd::replay::Args>),
+    /// MIKEY messages: inspect, open, verify, make.
+    Mikey(cmd::mikey::Args),
     /// This machine's suites and kernels, quick table.
     Bench(cmd::bench::Args),
     /// Laboratory certification authority: roots, certificates, revocation.
@@ -41,6 +43,7 @@ fn main() -> std::process::ExitCode {
     };
     let result = match cli.command {
         Command::Replay(args) => cmd::replay::run(*args),
+        Command::Mikey(args) => cmd::mikey::run(args),
         Command::Bench(args) => cmd::bench::run(args),
         Command::Pki(args) => cmd::pki::run(args),
         Command::Algo(args) => cmd::algo::run(args),
