@@ -13,7 +13,12 @@ pub(crate) mod sys;
 use crate::cipher::Cipher;
 use crate::suite::Suite;
 #[cfg(target_arch = "x86_64")]
-use {x86_lanes::Avx512Lanes, x86_snow3g::Snow3g16, x86_zuc::Zuc16};
+use {
+    x86_lanes::Avx512Lanes,
+    x86_nca::{Avx512Nca, Snow5g16},
+    x86_snow3g::Snow3g16,
+    x86_zuc::Zuc16,
+};
 
 #[cfg(target_arch = "x86_64")]
 mod jobs;
@@ -23,6 +28,8 @@ mod x86;
 pub mod x86_gcm512;
 #[cfg(target_arch = "x86_64")]
 mod x86_lanes;
+#[cfg(target_arch = "x86_64")]
+mod x86_nca;
 #[cfg(target_arch = "x86_64")]
 mod x86_snow3g;
 #[cfg(target_arch = "x86_64")]
@@ -37,6 +44,8 @@ pub fn avx512(suite: Suite) -> Option<Box<dyn Cipher>> {
         Suite::Aes256Gcm => return Some(Box::new(x86_gcm512::Avx512Gcm256::new(proof))),
         Suite::Eea1 => return Some(Box::new(Avx512Lanes::<Snow3g16, false>::new(proof))),
         Suite::Eea1Eia1 => return Some(Box::new(Avx512Lanes::<Snow3g16, true>::new(proof))),
+        Suite::Nca4 => return Some(Box::new(Avx512Nca::<Snow5g16>::new(proof))),
+        Suite::Nca6 => return Some(Box::new(Avx512Nca::<Zuc16>::new(proof))),
         Suite::Eea3 => return Some(Box::new(Avx512Lanes::<Zuc16, false>::new(proof))),
         Suite::Eea3Eia3 => return Some(Box::new(Avx512Lanes::<Zuc16, true>::new(proof))),
         _ => {}

@@ -132,7 +132,7 @@ pub(crate) const D_128: [u16; 16] = [
 ];
 
 /// Constants of the LFSR's cells with a 256-bit key, 7 bits each.
-const D_256: [u8; 16] =
+pub(crate) const D_256: [u8; 16] =
     [0x64, 0x43, 0x7b, 0x2a, 0x11, 0x05, 0x51, 0x42, 0x1a, 0x31, 0x18, 0x66, 0x14, 0x2e, 0x01, 0x5c];
 
 /// S-box S0. Source: TS 35.222 3.4.2.

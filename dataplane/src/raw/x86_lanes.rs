@@ -47,7 +47,7 @@ pub(super) struct Group {
     pub(super) count: Row,
     /// BEARER || DIRECTION || 00.
     pub(super) bearer_direction: Row,
-    /// Sixteen octets each; readable.
+    /// Sixteen octets each, or 32 for an algorithm with a key of 256 bits; readable.
     pub(super) key: [*const u8; LANES],
     /// First octet; `len` octets from it are readable and writable.
     pub(super) data: [*mut u8; LANES],
@@ -222,7 +222,7 @@ impl<G: Generator, const EIA: bool> Cipher for Avx512Lanes<G, EIA> {
 }
 
 /// Places of up to [`CHUNK`] jobs, those with most blocks first: a counting sort.
-fn longest_first(jobs: &[Job]) -> [u8; CHUNK] {
+pub(super) fn longest_first(jobs: &[Job]) -> [u8; CHUNK] {
     const CLASSES: usize = 32;
     // Beyond 31 blocks a frame of any length shares the first class: what the others wait there is little beside it.
     let class = |job: &Job| CLASSES - 1 - (job.len as usize).div_ceil(BLOCK).min(CLASSES - 1);
@@ -347,17 +347,17 @@ pub(super) fn transpose(rows: &Rows<16>) -> [Z; LANES] {
     out
 }
 
-/// Words 0 to 3 of each lane's key, octets as in memory.
+/// Words `OFFSET` / 4 to `OFFSET` / 4 + 3 of each lane's key, octets as in memory.
 ///
 /// # Safety
-/// The group's keys are as it says.
+/// The group's keys are as it says, and sixteen of their octets from `OFFSET` on are readable.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn key_words(group: &Group) -> [Z; 4] {
+pub(super) unsafe fn key_words<const OFFSET: usize>(group: &Group) -> [Z; 4] {
     let mut x = [_mm512_setzero_si512(); 4];
     for (j, x) in x.iter_mut().enumerate() {
-        // SAFETY: by the contract, each key is 16 readable octets.
-        let key = |i: usize| unsafe { _mm_loadu_si128(group.key[4 * i + j].cast()) };
+        // SAFETY: by the contract, 16 octets of each key are readable there.
+        let key = |i: usize| unsafe { _mm_loadu_si128(group.key[4 * i + j].wrapping_add(OFFSET).cast()) };
         let low = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(key(0)), key(1));
         *x = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(low, key(2)), key(3));
     }
@@ -372,21 +372,32 @@ pub(super) unsafe fn key_words(group: &Group) -> [Z; 4] {
 #[target_feature(enable = "avx512f,avx512bw,bmi2")]
 pub(super) unsafe fn combine(group: &Group, offset: usize, keystream: &[Z; LANES]) {
     for lane in 0..group.lanes {
-        let left = group.len[lane].saturating_sub(offset);
-        let at = group.data[lane].wrapping_add(offset);
-        if left >= BLOCK {
-            // SAFETY: by the contract, 64 octets from `at` on are the frame's.
-            unsafe {
-                let data = _mm512_loadu_si512(at.cast());
-                _mm512_storeu_si512(at.cast(), _mm512_xor_si512(data, keystream[lane]));
-            }
-        } else if left > 0 {
-            let mask = _bzhi_u64(!0, left as u32);
-            // SAFETY: by the contract, the octets of the mask are the frame's; the others are not touched.
-            unsafe {
-                let data = _mm512_maskz_loadu_epi8(mask, at.cast());
-                _mm512_mask_storeu_epi8(at.cast(), mask, _mm512_xor_si512(data, keystream[lane]));
-            }
+        // SAFETY: by the contract.
+        unsafe { combine_one(group, lane, offset, keystream[lane]) };
+    }
+}
+
+/// Combines octets from `offset` on of one frame with 64 octets of keystream.
+///
+/// # Safety
+/// The group's data is as it says.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,bmi2")]
+pub(super) unsafe fn combine_one(group: &Group, lane: usize, offset: usize, keystream: Z) {
+    let left = group.len[lane].saturating_sub(offset);
+    let at = group.data[lane].wrapping_add(offset);
+    if left >= BLOCK {
+        // SAFETY: by the contract, 64 octets from `at` on are the frame's.
+        unsafe {
+            let data = _mm512_loadu_si512(at.cast());
+            _mm512_storeu_si512(at.cast(), _mm512_xor_si512(data, keystream));
+        }
+    } else if left > 0 {
+        let mask = _bzhi_u64(!0, left as u32);
+        // SAFETY: by the contract, the octets of the mask are the frame's; the others are not touched.
+        unsafe {
+            let data = _mm512_maskz_loadu_epi8(mask, at.cast());
+            _mm512_mask_storeu_epi8(at.cast(), mask, _mm512_xor_si512(data, keystream));
         }
     }
 }

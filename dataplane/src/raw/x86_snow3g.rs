@@ -190,7 +190,7 @@ impl Snow3g16 {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn keys(group: &Group) -> [Z; 4] {
         // SAFETY: by the contract.
-        let [w0, w1, w2, w3] = unsafe { key_words(group) };
+        let [w0, w1, w2, w3] = unsafe { key_words::<0>(group) };
         [w3, w2, w1, w0].map(|w| _mm512_shuffle_epi8(w, SWAP_32))
     }
 }

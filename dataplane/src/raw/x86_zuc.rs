@@ -1,4 +1,5 @@
-//! ZUC on AVX-512: 128-EEA3 and 128-EIA3 over sixteen frames side by side. Source: TS 35.221, TS 35.222.
+//! ZUC on AVX-512: 128-EEA3 and 128-EIA3, and the generator of 256-NCA6, over sixteen frames side by side.
+//! Source: TS 35.221, TS 35.222, TS 35.246.
 //!
 //! - Cells are kept as they are and doubled: two of them make any 32-bit window in one double shift.
 //! - S0 looks octets up in four registers; S1 is the inverse in a field of 256 elements, so in that of AES, between
@@ -13,12 +14,13 @@ use std::arch::x86_64::*;
 use zeroize::Zeroize;
 
 use super::x86_lanes::{BLOCK, Generator, Group, LANES, Row, Rows, SWAP_32, Z, field};
-use super::x86_lanes::{combine, key_words, load, octets, row, transpose};
-use crate::crypto::zuc::{D_128, S0, S1};
+use super::x86_lanes::{combine, key_words, load, octets, row, transpose, transpose_128};
+use super::x86_nca::{Hqp, NcaGenerator};
+use crate::crypto::zuc::{D_128, D_256, S0, S1};
 use crate::suite::Suite;
 
 /// Cells of each lane before they are moved back to the start: sixteen, initialisation, four blocks.
-const ROWS: usize = 16 + 33 + 64;
+const ROWS: usize = 16 + 49 + 64;
 
 /// State of sixteen generators.
 pub(super) struct Zuc16 {
@@ -97,28 +99,72 @@ fn join(a: Z, b: Z) -> Z {
 }
 
 impl Zuc16 {
-    /// Loads keys (words as in memory) and IVs (octet i in the low octet of `iv[i]`) and runs the 32 + 1 initial steps.
-    /// Source: TS 35.222 3.5, 3.6.1.
+    /// Loads cells and runs the `rounds` + 1 initial steps. Source: TS 35.222 3.6.1.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni")]
-    fn initialise(&mut self, key: [Z; 4], iv: [Z; 16]) {
-        for i in 0..16 {
-            // Octet i % 4 of the word to the top, one bit below it.
-            let top = match i % 4 {
-                0 => _mm512_slli_epi32::<24>(key[i / 4]),
-                1 => _mm512_slli_epi32::<16>(key[i / 4]),
-                2 => _mm512_slli_epi32::<8>(key[i / 4]),
-                _ => key[i / 4],
-            };
-            let top = _mm512_and_si512(top, _mm512_set1_epi32(0xff << 24));
-            let d = _mm512_set1_epi32(i32::from(D_128[i]) << 8);
-            let cell = _mm512_ternarylogic_epi32::<0xfe>(_mm512_srli_epi32::<1>(top), d, iv[i]);
+    fn initialise(&mut self, cells: [Z; 16], rounds: usize) {
+        for (i, cell) in cells.into_iter().enumerate() {
             self.s.set(i, cell);
             self.twice.set(i, _mm512_add_epi32(cell, cell));
         }
         self.at = 0;
         (self.r1, self.r2) = ([0; LANES], [0; LANES]);
-        self.steps::<true, false>(32);
+        self.steps::<true, false>(rounds);
         self.steps::<false, false>(1);
+    }
+
+    /// Cells of ZUC-128, of keys (words as in memory) and IVs (octet i in the low octet of `iv[i]`).
+    /// Source: TS 35.222 3.5.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn cells(key: [Z; 4], iv: [Z; 16]) -> [Z; 16] {
+        let mut cells = iv;
+        for (i, cell) in cells.iter_mut().enumerate() {
+            let high = _mm512_srli_epi32::<1>(octet_at_top(&key, i));
+            let d = _mm512_set1_epi32(i32::from(D_128[i]) << 8);
+            *cell = _mm512_ternarylogic_epi32::<0xfe>(high, d, *cell);
+        }
+        cells
+    }
+
+    /// Cells of ZUC with a key of 256 bits. Source: TS 35.246.
+    ///
+    /// # Safety
+    /// The group's keys are as it says, of 32 octets.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn cells_256(group: &Group) -> [Z; 16] {
+        // SAFETY: by the contract.
+        let (low, high) = unsafe { (key_words::<0>(group), key_words::<16>(group)) };
+        let count = load(&group.count);
+        let octet = _mm512_set1_epi32(0xff);
+        // Octets 0 and 1 of the IV, and 8 to 11; the others are zero.
+        let iv = [
+            _mm512_or_si512(_mm512_set1_epi32(0x84 << 8), _mm512_srli_epi32::<24>(count)),
+            _mm512_or_si512(
+                _mm512_slli_epi32::<6>(load(&group.bearer_direction)),
+                _mm512_and_si512(_mm512_srli_epi32::<16>(count), octet),
+            ),
+            _mm512_and_si512(_mm512_srli_epi32::<8>(count), octet),
+            _mm512_and_si512(count, octet),
+        ];
+        let mut cells = [_mm512_setzero_si512(); 16];
+        for (i, cell) in cells.iter_mut().enumerate() {
+            let first = _mm512_srli_epi32::<1>(octet_at_top(&low, i));
+            let d = _mm512_set1_epi32(i32::from(D_256[i]) << 16);
+            let rest = match i {
+                0..=6 | 15 => {
+                    let j = i.min(7); // octets 23 and 31 for cell 15
+                    _mm512_or_si512(
+                        _mm512_srli_epi32::<16>(octet_at_top(&high, j)),
+                        _mm512_srli_epi32::<24>(octet_at_top(&high, j + 8)),
+                    )
+                }
+                7..=10 => iv[i - 7],
+                _ => _mm512_setzero_si512(),
+            };
+            *cell = _mm512_ternarylogic_epi32::<0xfe>(first, d, rest);
+        }
+        cells
     }
 
     /// Up to 16 words of keystream into `z` (octets in the order of the frames if `SWAP`), or initial steps.
@@ -131,7 +177,7 @@ impl Zuc16 {
             self.at = 0;
         }
         let at = self.at;
-        assert!(at + n + 16 <= ROWS && n <= if INITIAL { 32 } else { 16 });
+        assert!(at + n + 16 <= ROWS && n <= if INITIAL { 48 } else { 16 });
         let s0_table = S0_TABLE;
         let (s1_before, s1_after) = (_mm512_set1_epi64(S1_BEFORE), _mm512_set1_epi64(S1_AFTER));
         let high = _mm512_set1_epi32(0xff00_ff00_u32 as i32);
@@ -193,6 +239,19 @@ impl Zuc16 {
     }
 }
 
+/// Octet i of 16 in words as in memory, as the most significant octet of a word without others.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn octet_at_top(words: &[Z; 4], i: usize) -> Z {
+    let top = match i % 4 {
+        0 => return _mm512_slli_epi32::<24>(words[i / 4]),
+        1 => _mm512_slli_epi32::<16>(words[i / 4]),
+        2 => _mm512_slli_epi32::<8>(words[i / 4]),
+        _ => words[i / 4],
+    };
+    _mm512_and_si512(top, _mm512_set1_epi32(0xff << 24))
+}
+
 /// Times 2^k modulo 2^31 - 1: the 31 bits turned by k places.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vbmi2")]
@@ -239,10 +298,8 @@ fn iv_twice(count: Z, bearer: Z) -> [Z; 16] {
     iv
 }
 
-impl Generator for Zuc16 {
-    const SUITES: [Suite; 2] = [Suite::Eea3, Suite::Eea3Eia3];
-
-    fn new() -> Box<Self> {
+impl Zuc16 {
+    fn unused() -> Box<Self> {
         let row = [0; LANES];
         Box::new(Self {
             s: Rows([row; ROWS]),
@@ -256,20 +313,68 @@ impl Generator for Zuc16 {
         })
     }
 
+    /// Combines the frames with the keystream from here on.
+    ///
+    /// # Safety
+    /// The group's data is as it says.
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
-    unsafe fn cipher(&mut self, group: &Group) {
+    unsafe fn apply(&mut self, group: &Group) {
         let longest = group.longest();
-        if longest == 0 {
-            return;
-        }
-        // SAFETY: by the contract.
-        let key = unsafe { key_words(group) };
-        self.initialise(key, iv_twice(load(&group.count), load(&group.bearer_direction)));
         for offset in (0..longest).step_by(BLOCK) {
             self.steps::<false, true>((longest - offset).div_ceil(4).min(16));
             // SAFETY: by the contract.
             unsafe { combine(group, offset, &transpose(&self.z)) };
         }
+    }
+}
+
+impl NcaGenerator for Zuc16 {
+    const SUITE: Suite = Suite::Nca6;
+
+    fn new() -> Box<Self> {
+        Self::unused()
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
+    unsafe fn start(&mut self, group: &Group) -> Hqp {
+        // SAFETY: by the contract.
+        let cells = unsafe { Self::cells_256(group) };
+        self.initialise(cells, 48);
+        self.steps::<false, true>(12);
+        let frames = transpose(&self.z);
+        let mut hqp = Hqp { h: [frames[0]; 4], q: [frames[0]; 4], p: [frames[0]; 4] };
+        for four in 0..4 {
+            let f = &frames[4 * four..];
+            [hqp.h[four], hqp.q[four], hqp.p[four], _] = transpose_128([f[0], f[1], f[2], f[3]]);
+        }
+        hqp
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
+    unsafe fn cipher(&mut self, group: &Group) {
+        // SAFETY: by the contract.
+        unsafe { self.apply(group) };
+    }
+}
+
+impl Generator for Zuc16 {
+    const SUITES: [Suite; 2] = [Suite::Eea3, Suite::Eea3Eia3];
+
+    fn new() -> Box<Self> {
+        Self::unused()
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
+    unsafe fn cipher(&mut self, group: &Group) {
+        if group.longest() == 0 {
+            return;
+        }
+        // SAFETY: by the contract.
+        let key = unsafe { key_words::<0>(group) };
+        self.initialise(Self::cells(key, iv_twice(load(&group.count), load(&group.bearer_direction))), 32);
+        // SAFETY: by the contract.
+        unsafe { self.apply(group) };
     }
 
     #[target_feature(
@@ -282,8 +387,8 @@ impl Generator for Zuc16 {
         iv[8] = _mm512_xor_si512(iv[8], direction);
         iv[14] = direction;
         // SAFETY: by the contract.
-        let key = unsafe { key_words(group) };
-        self.initialise(key, iv);
+        let key = unsafe { key_words::<0>(group) };
+        self.initialise(Self::cells(key, iv), 32);
         self.sums = Rows([[0; LANES]; LANES]);
 
         let mut macs = [0; LANES];
