@@ -1,0 +1,215 @@
+//! `pc5 replay` as a user runs it, over the committed samples.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use pc5_dataplane::suite::Suite;
+use pc5_pcap::{Interface, Reader};
+use serde_json::Value;
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples").join(name)
+}
+
+const SAMPLES: [&str; 5] = ["dns.pcap", "transfer.pcap", "neighbours.pcapng", "relay.pcapng", "cooked.pcap"];
+
+fn pc5(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pc5")).args(args).output().unwrap()
+}
+
+fn replay(input: &Path, args: &[&str]) -> Output {
+    let mut all = vec!["replay", input.to_str().unwrap()];
+    all.extend(args);
+    pc5(&all)
+}
+
+#[track_caller]
+fn ok(out: &Output) -> &Output {
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    out
+}
+
+/// The report without what hangs on the clock and the machine.
+#[track_caller]
+fn json(out: &Output) -> Value {
+    let mut report: Value = serde_json::from_slice(&ok(out).stdout).unwrap();
+    report.as_object_mut().unwrap().remove("timing").unwrap();
+    report
+}
+
+#[derive(Debug, PartialEq)]
+struct Frame {
+    ticks: u64,
+    original_len: u32,
+    interface: u32,
+    data: Vec<u8>,
+}
+
+fn frames(path: &Path) -> (Vec<Interface>, Vec<Frame>) {
+    let mut reader = Reader::open(path).unwrap();
+    let mut frames = Vec::new();
+    while let Some(r) = reader.next().unwrap() {
+        let (ticks, original_len, interface) = (r.ticks, r.original_len, r.interface);
+        frames.push(Frame { ticks, original_len, interface, data: r.data.to_vec() });
+    }
+    (reader.interfaces().to_vec(), frames)
+}
+
+/// Every suite and cast on every sample: nothing is lost or altered, and the report is the same for any workers and batch.
+#[test]
+fn reports_do_not_hang_on_workers_or_batch() {
+    for name in SAMPLES {
+        for suite in Suite::ALL {
+            for cast in ["auto", "link", "group"] {
+                let run = |workers: &str, batch: &str| {
+                    let args = ["--suite", suite.name(), "--cast", cast, "--workers", workers, "--batch", batch, "-o", "json"];
+                    replay(&sample(name), &args)
+                };
+                if !suite.has_integrity() && cast != "group" {
+                    let out = run("1", "64");
+                    assert_eq!(out.status.code(), Some(4), "{suite} {cast}");
+                    continue;
+                }
+                let report = json(&run("1", "64"));
+                assert_eq!(report["compared"]["differing"], 0, "{name} {suite} {cast}");
+                assert_eq!(report["adds_up"], true);
+                assert_eq!(report["frames"]["read"], report["frames"]["accepted"], "{name} {suite} {cast}");
+                assert_eq!(json(&run("2", "1")), report, "{name} {suite} {cast}");
+                assert_eq!(json(&run("4", "256")), report, "{name} {suite} {cast}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_protected_comes_back_as_it_was() {
+    for name in SAMPLES {
+        for (cast, suite) in [("auto", "aes-256-gcm"), ("link", "eea2-eia2"), ("group", "eea2")] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |n: &str| dir.path().join(n);
+            let text = |n: &str| path(n).to_str().unwrap().to_owned();
+            let input = sample(name);
+            ok(&replay(&input, &[
+                "--op", "protect", "--cast", cast, "--suite", suite, "--out", &text("p"), "--keylog", &text("k"),
+            ]));
+            ok(&replay(&path("p"), &["--op", "verify", "--keys", &text("k"), "--out", &text("v")]));
+            same_capture(&input, &path("v"));
+            let (interfaces, protected) = frames(&path("p"));
+            assert!(interfaces.iter().all(|i| i.link_type == pc5_pcap::LinkType::ETHERNET && i.carried().is_some()));
+            let secret = &frames(&input).1[0].data;
+            assert!(protected.iter().all(|f| f.data.len() >= 60 && !contains(&f.data, secret)));
+
+            if cast == "group" {
+                continue;
+            }
+            ok(&replay(&path("p"), &[
+                "--op", "bridge", "--keying", "file", "--keys", &text("k"), "--out", &text("b"), "--keylog", &text("k2"),
+                "--cast", cast, "--suite", suite, "--workers", "2",
+            ]));
+            ok(&replay(&path("b"), &["--op", "verify", "--keys", &text("k2"), "--out", &text("v2")]));
+            same_capture(&input, &path("v2"));
+            // The keys of one side of the bridge open nothing of the other.
+            let out = replay(&path("b"), &["--op", "verify", "--keys", &text("k"), "-o", "json"]);
+            assert_eq!(json(&out)["frames"]["accepted"], 0);
+        }
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len().max(1)).any(|w| w == needle)
+}
+
+#[track_caller]
+fn same_capture(a: &Path, b: &Path) {
+    let ((ia, fa), (ib, fb)) = (frames(a), frames(b));
+    assert_eq!(fa, fb);
+    let shape = |i: &Interface| (i.link_type, i.snap_len, i.resolution);
+    assert!(ia.iter().map(shape).eq(ib.iter().map(shape)));
+}
+
+#[test]
+fn a_link_passes_rekeys_and_a_group_sender_ptks_with_nothing_lost() {
+    // 66 frames between two stations: one link carries about half of them.
+    let report = json(&replay(&sample("transfer.pcap"), &["--cast", "link", "--loop", "6500", "-o", "json"]));
+    assert_eq!(report["frames"]["accepted"], 429_000);
+    assert_eq!(report["frames"]["dropped"], serde_json::json!({}));
+    assert_eq!(report["compared"]["differing"], 0);
+    let rekeys = report["keys"]["link_rekeys"].as_u64().unwrap();
+    assert!(rekeys >= 2 * 3, "{rekeys} rekeys of two links");
+    let again = ["--cast", "link", "--loop", "6500", "-o", "json", "--workers", "2", "--batch", "7"];
+    assert_eq!(json(&replay(&sample("transfer.pcap"), &again)), report);
+
+    let report = json(&replay(&sample("transfer.pcap"), &["--cast", "group", "--loop", "6500", "-o", "json"]));
+    assert_eq!(report["frames"]["accepted"], 429_000, "each of two senders passes three PTKs");
+    assert_eq!(report["compared"]["differing"], 0);
+}
+
+#[test]
+fn a_cut_file_is_processed_up_to_the_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let cut = dir.path().join("cut.pcap");
+    let whole = std::fs::read(sample("dns.pcap")).unwrap();
+    std::fs::write(&cut, &whole[..whole.len() - 5]).unwrap();
+    let out = replay(&cut, &["-o", "json"]);
+    assert_eq!(out.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(report["frames"]["read"], 45);
+    assert_eq!(report["frames"]["accepted"], 45);
+    let message = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(message.contains("45 frames before it were processed"), "{message}");
+    assert!(report["defect"].as_str().is_some_and(|d| d.contains("octet") || d.contains("offset")), "{report}");
+}
+
+#[test]
+fn what_does_not_fit_together_says_what_to_write_instead() {
+    let dns = sample("dns.pcap");
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("o").to_str().unwrap().to_owned();
+    let dns_text = dns.to_str().unwrap().to_owned();
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["--keying", "kmf"], 2, "--keying go"),
+        (&["--keying", "mikey"], 2, "--keying go"),
+        (&["--to", "eth0"], 2, "--out"),
+        (&["--op", "verify"], 2, "--keys"),
+        (&["--keying", "file"], 2, "--keys"),
+        (&["--keys", "k"], 2, "--op verify"),
+        (&["--op", "bridge", "--cast", "group"], 2, "--cast auto"),
+        (&["--signalling"], 2, "--out"),
+        (&["--members", "1"], 2, "--members 2"),
+        (&["--op", "protect", "--keying", "file", "--keys", "k"], 4, "--op verify"),
+        (&["--suite", "eea2", "--cast", "link"], 4, "--cast group"),
+        (&["--suite", "rot13"], 2, "aes-256-gcm"),
+    ];
+    for (args, code, says) in cases {
+        let got = replay(&dns, args);
+        let message = String::from_utf8_lossy(&got.stderr).into_owned();
+        assert_eq!(got.status.code(), Some(code), "{args:?}: {message}");
+        assert!(message.contains(says), "{args:?}: {message}");
+    }
+    let got = replay(&dns, &["--op", "protect", "--out", &dns_text]);
+    assert_eq!(got.status.code(), Some(2), "the input is not overwritten");
+    assert_eq!(replay(Path::new("/nowhere/at.pcap"), &["--out", &out]).status.code(), Some(1));
+    assert!(!Path::new(&out).exists(), "no output for what was not read");
+    let got = replay(&sample("README.md"), &[]);
+    assert_eq!(got.status.code(), Some(1));
+    assert_eq!(pc5(&["replay"]).status.code(), Some(2));
+    assert_eq!(pc5(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn keys_are_written_only_when_asked_for_and_for_the_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("keys");
+    let out = replay(&sample("dns.pcap"), &["--keylog", log.to_str().unwrap(), "-o", "json"]);
+    ok(&out);
+    assert_eq!(std::fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.lines().any(|l| l.starts_with("GROUP f00001 01 aes-256-gcm ")));
+    assert!(text.lines().any(|l| l.starts_with("LINK 000001 fffffe ")));
+    for line in text.lines() {
+        let key = line.rsplit(' ').next().unwrap();
+        assert!(!String::from_utf8_lossy(&out.stdout).contains(key));
+        assert!(!String::from_utf8_lossy(&out.stderr).contains(key));
+    }
+}

@@ -1,0 +1,101 @@
+//! The hot path allocates nothing once it is warm.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use pc5_dataplane::batch::{Batch, Meta};
+use pc5_dataplane::engine::{Engine, EngineConfig, Now};
+use pc5_dataplane::ids::{KdSessId, Lcid, LinkRole, PgkId, PtkId, SduType};
+use pc5_dataplane::kdf::{KdSess, Pgk};
+use pc5_dataplane::keys::table::KeyTable;
+use pc5_dataplane::keys::{Command, GroupKey, LinkKey, LinkPhase, PermittedSender};
+use pc5_dataplane::pdu::Address;
+use pc5_dataplane::suite::Suite;
+use pc5_dataplane::testkit::{group, ue};
+use pc5_dataplane::verdict::Verdict;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call is handed to the system's allocator unchanged; counting touches a thread-local integer only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System.alloc` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn table(local: u32, peer: u32, role: LinkRole) -> KeyTable {
+    let mut table = KeyTable::new();
+    table.apply(Command::AddLocal(ue(local))).unwrap();
+    for (i, suite) in [Suite::Aes256Gcm, Suite::Eea2Eia2, Suite::Aes128Gcm].into_iter().enumerate() {
+        let key = LinkKey {
+            local: ue(local),
+            peer: ue(peer + if role == LinkRole::Ue1 { 0 } else { i as u32 }),
+            id: KdSessId::new(0x0101 + i as u16).unwrap(),
+            kd_sess: KdSess::new([i as u8; 32]),
+            suite,
+            role,
+        };
+        if i == 0 || role == LinkRole::Ue2 {
+            table.apply(Command::InstallLink(key, LinkPhase::Active)).unwrap();
+        }
+    }
+    let key = GroupKey {
+        local: ue(local),
+        group: group(9),
+        pgk_id: PgkId(1),
+        pgk: Pgk::new([7; 32]),
+        suite: Suite::Aes256Gcm,
+        senders: PermittedSender::Any,
+        not_before: 0,
+        not_after: 100,
+        grant: Some(PtkId::new(1).unwrap()..=PtkId::new(9).unwrap()),
+        floors: vec![],
+    };
+    table.apply(Command::InstallGroup(key)).unwrap();
+    table.publish();
+    table
+}
+
+#[test]
+fn protecting_and_verifying_allocate_nothing() {
+    let now = Now { unix_seconds: 5, monotonic_ns: 0 };
+    let sending = table(1, 2, LinkRole::Ue1);
+    let receiving = table(2, 1, LinkRole::Ue2);
+    let mut sender = Engine::new(sending.shared(), EngineConfig::default());
+    let mut receiver = Engine::new(receiving.shared(), EngineConfig::default());
+    let mut batch = Batch::new(64);
+    let sdu = [0x5a; 300];
+    let mut round = || {
+        batch.clear();
+        for i in 0..64 {
+            let address = if i % 3 == 0 { Address::group(group(9), ue(1)) } else { Address::link(ue(2), ue(1)) };
+            batch.push_sdu(address, Lcid::USER, SduType::Ip, &sdu[..(i * 4) % 300], Meta::default()).unwrap();
+        }
+        sender.protect(&mut batch, now).unwrap();
+        batch.loop_back();
+        receiver.open(&mut batch, now).unwrap();
+        assert!(batch.slots().iter().all(|s| s.verdict == Verdict::Accepted));
+    };
+    for _ in 0..4 {
+        round();
+    }
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..200 {
+        round();
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+}
