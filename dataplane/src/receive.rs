@@ -55,6 +55,8 @@ pub(crate) struct Receivers {
     limits: ReceiveLimits,
     contexts: Slab<ReceiveContext>,
     table: FastMap<ReceiveKey, u32>,
+    /// Reading along: contexts of different keys that came with the same ids; the tag decides frame by frame.
+    rivals: FastMap<ReceiveKey, Vec<u32>>,
     /// Contexts on trial in this batch.
     tentative: Vec<u32>,
     /// Contexts that left the table while frames under them were under way.
@@ -93,6 +95,7 @@ impl Receivers {
             limits,
             contexts: Slab::new(),
             table: FastMap::default(),
+            rivals: FastMap::default(),
             tentative: Vec::new(),
             gone: Vec::new(),
             senders: FastMap::default(),
@@ -191,9 +194,51 @@ impl Receivers {
             }
         }
         let Some(ptk_id) = PtkId::new(key.key_id()) else { return Ok(Resolved::Drop(Verdict::Reserved)) };
+        if self.limits.monitor {
+            return self.derive_rivals(key, ptk_id, ciphers);
+        }
         let context = self.derive(&root, address, ptk_id, Standing::Tentative, ciphers)?;
         self.tentative.push(context);
         Ok(Resolved::Context(context))
+    }
+
+    /// Reading along: a context for every PGK that fits, to stay.
+    fn derive_rivals(
+        &mut self,
+        key: ReceiveKey,
+        ptk_id: PtkId,
+        ciphers: &mut Ciphers,
+    ) -> Result<Resolved, KernelError> {
+        let Destination::Group(group) = key.address.destination() else {
+            return Ok(Resolved::Drop(Verdict::UnknownKey));
+        };
+        let roots = self.groups.get(&group).map_or(&[][..], |r| r);
+        let fitting: Vec<_> = roots.iter().filter(|r| r.pgk_id.index() == key.index()).cloned().collect();
+        let mut first = None;
+        for root in fitting {
+            let context = self.derive(&root, key.address, ptk_id, Standing::Entered, ciphers)?;
+            self.enter(key, context);
+            first.get_or_insert(context);
+        }
+        Ok(first.map_or(Resolved::Drop(Verdict::UnknownKey), Resolved::Context))
+    }
+
+    /// Puts a context into the table, or beside those of other keys with the same ids.
+    fn enter(&mut self, key: ReceiveKey, context: u32) {
+        match self.table.get(&key) {
+            Some(&first) if self.limits.monitor => {
+                self.rivals.entry(key).or_insert_with(|| vec![first]).push(context);
+            }
+            _ => {
+                self.table.insert(key, context);
+            }
+        }
+    }
+
+    /// Contexts to try a frame with, where there are several.
+    #[inline]
+    pub(crate) fn rivals(&self, key: ReceiveKey) -> Option<&[u32]> {
+        if self.rivals.is_empty() { None } else { self.rivals.get(&key).map(|r| &r[..]) }
     }
 
     /// Whether an identity that is in no context may be tried.
@@ -201,7 +246,7 @@ impl Receivers {
         let id = key.key_id();
         let limits = self.limits;
         let state = self.senders.get_mut(&(key.address, root.pgk_id));
-        if root.suite.has_integrity() {
+        if root.suite.has_integrity() && !limits.monitor {
             let floor = root.floors.iter().find(|f| f.sender == key.address.source());
             let (newest, oldest) = match (&state, floor) {
                 (Some(s), _) => (s.newest, s.oldest),
@@ -340,7 +385,7 @@ impl Receivers {
         }
         if standing != Standing::Entered {
             state.kept.push((id.key_id(), context));
-            if state.kept.len() > limits.kept_ptks {
+            if state.kept.len() > limits.kept_ptks && !limits.monitor {
                 // Without integrity identities prove nothing, so the first to come is the first to go.
                 let oldest =
                     if integrity { state.kept.iter().enumerate().min_by_key(|(_, k)| k.0) } else { None };
@@ -362,15 +407,22 @@ impl Receivers {
                 let floor = Floor { sender: source, ptk_id, next_sn: sn as u32 + 1 };
                 events.push(Event::NewestPtk { local: root.local, group, pgk_id: root.pgk_id, floor });
             }
-            // An identity derived ahead of an older newest is no longer the next one.
+            // An identity derived ahead of an older newest is no longer the next one. Frames under it that are under
+            // way are still tried, as they would be if they came later.
             if let Some(stale) = state.ahead.take() {
                 let c = &mut self.contexts[stale as usize];
-                c.standing = Standing::Gone;
+                c.standing = Standing::Tentative;
                 self.table.remove(&c.id);
-                self.gone.push(stale);
+                self.tentative.push(stale);
             }
         }
         let state = self.senders.get_mut(&state_key).expect("entered above");
+        for &t in &self.tentative {
+            let c = &mut self.contexts[t as usize];
+            if integrity && c.id.address == id.address && c.id.index() == id.index() && c.id.key_id() < state.oldest {
+                c.standing = Standing::Gone;
+            }
+        }
         let newest = !integrity || id.key_id() == state.newest;
         if sn as u32 >= SN_HALF && newest && state.ahead.is_none() {
             let next = PtkId::new(id.key_id()).and_then(PtkId::next);
@@ -417,7 +469,7 @@ impl Receivers {
             id,
             window: Window::new(self.limits.window),
         });
-        self.table.insert(id, context as u32);
+        self.enter(id, context as u32);
         *self.links.entry(address).or_insert(0) += 1;
         Ok(())
     }

@@ -44,7 +44,8 @@ fn table(local: u32, peer: u32, role: LinkRole, suite: Suite) -> KeyTable {
     table.apply(Command::AddLocal(ue(local))).unwrap();
     if suite.has_integrity() {
         let id = KdSessId::new(0x0101).unwrap();
-        let key = LinkKey { local: ue(local), peer: ue(peer), id, kd_sess: KdSess::new([3; 32]), suite, role };
+        let key =
+            LinkKey { local: ue(local), peer: ue(peer), id, kd_sess: KdSess::new([3; 32]), suite, role };
         table.apply(Command::InstallLink(key, LinkPhase::Active)).unwrap();
     }
     let key = GroupKey {
@@ -86,7 +87,8 @@ fn allocations_of(suite: Suite, kernel: Kernel) -> u64 {
         batch.clear();
         for i in 0..64 {
             let one_to_many = i % 3 == 0 || !suite.has_integrity();
-            let address = if one_to_many { Address::group(group(9), ue(1)) } else { Address::link(ue(2), ue(1)) };
+            let address =
+                if one_to_many { Address::group(group(9), ue(1)) } else { Address::link(ue(2), ue(1)) };
             batch.push_sdu(address, Lcid::USER, SduType::Ip, &sdu[..(i * 4) % 300], Meta::default()).unwrap();
         }
         sender.protect(&mut batch, now).unwrap();

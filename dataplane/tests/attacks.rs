@@ -363,3 +363,44 @@ fn the_key_table_refuses_what_would_be_ambiguous() {
     let again = table.apply(Command::InstallLink(link_key(1, 2, LinkRole::Ue1), LinkPhase::Active));
     assert!(matches!(again, Err(KeyError::IdInUse { .. })));
 }
+
+/// Ids come back with other keys (a restart): whoever reads along tries each line that fits, the tag decides.
+#[test]
+fn reading_along_tries_each_key_that_fits() {
+    let mut table = KeyTable::for_reading_along();
+    for fill in [7, 8, 9, 8] {
+        let mut key = group_key(2, None);
+        key.pgk = Pgk::new([fill; 32]);
+        table.apply(Command::InstallGroup(key)).unwrap();
+        let mut link = link_key(2, 1, LinkRole::Ue2);
+        link.kd_sess = KdSess::new([fill; 32]);
+        table.apply(Command::InstallLink(link, LinkPhase::Retiring)).unwrap();
+    }
+    table.publish();
+    let receive = pc5_dataplane::ReceiveLimits { monitor: true, ..Default::default() };
+    let mut e = Engine::new(table.shared(), EngineConfig { receive, ..Default::default() });
+    let made = |fill: u8, sn: u16, to_group: bool| {
+        let (pgk, kd_sess) = (Pgk::new([fill; 32]), KdSess::new([fill; 32]));
+        let model = ModelFrame {
+            address: if to_group { Address::group(group(9), ue(1)) } else { Address::link(ue(2), ue(1)) },
+            key: if to_group { ModelKey::Pgk(&pgk) } else { ModelKey::KdSess(&kd_sess) },
+            suite: SUITE,
+            lcid: Lcid::USER,
+            sdu_type: SduType::NonIp,
+            index: u8::from(to_group),
+            key_id: if to_group { 1 } else { 0x0101 },
+            sn,
+            direction: 0,
+        };
+        model.seal(b"whose key is it")
+    };
+    for to_group in [true, false] {
+        let frames: Vec<Vec<u8>> = [(7, 0), (8, 0), (9, 0), (7, 1), (8, 0), (6, 3)]
+            .map(|(fill, sn)| made(fill, sn, to_group))
+            .into();
+        let verdicts = open(&mut e, &frames, now(0));
+        assert_eq!(verdicts[..4], [Verdict::Accepted; 4]);
+        assert_ne!(verdicts[4], Verdict::Accepted, "a repeat under the second key");
+        assert_ne!(verdicts[5], Verdict::Accepted, "a key that is not there");
+    }
+}

@@ -275,6 +275,8 @@ pub struct KeyTable {
     now: Snapshot,
     shared: SharedSnapshot,
     serial: u64,
+    /// All keys of a key log stand side by side, as many as there are.
+    reads_along: bool,
 }
 
 impl Default for KeyTable {
@@ -287,7 +289,12 @@ impl KeyTable {
     /// No keys.
     pub fn new() -> Self {
         let shared = SharedSnapshot(Arc::new(ArcSwap::from_pointee(Snapshot::empty())));
-        Self { now: Snapshot::empty(), shared, serial: 0 }
+        Self { now: Snapshot::empty(), shared, serial: 0, reads_along: false }
+    }
+
+    /// No keys, and no limit to how many a group or link may have: for reading along with a key log.
+    pub fn for_reading_along() -> Self {
+        Self { reads_along: true, ..Self::new() }
     }
 
     /// Handle for workers.
@@ -382,7 +389,7 @@ impl KeyTable {
         let clash = self.now.groups.iter().find(|r| {
             r.group == key.group && r.pgk_id.index() == key.pgk_id.index() && overlaps(r) && !same_key(r)
         });
-        if let Some(held) = clash {
+        if let Some(held) = clash.filter(|_| !self.reads_along) {
             return Err(if held.pgk_id == key.pgk_id {
                 KeyError::OtherContent { group: key.group, pgk_id: key.pgk_id }
             } else {
@@ -391,7 +398,11 @@ impl KeyTable {
         }
         let mine = self.now.groups.get(key.local.get()).iter();
         let live = mine.filter(|r| r.local == key.local && r.group == key.group).count();
-        if self.find_group(key.local, key.group, key.pgk_id).is_ok() {
+        let is_there = match self.reads_along {
+            true => self.now.groups().any(|r| r.group == key.group && same_key(r)),
+            false => self.find_group(key.local, key.group, key.pgk_id).is_ok(),
+        };
+        if is_there {
             return self.update_group(key.local, key.group, key.pgk_id, |root| {
                 if let Some(range) = key.grant.clone() {
                     grant(root, range)?;
@@ -400,7 +411,7 @@ impl KeyTable {
                 Ok(())
             });
         }
-        if live >= limits::GROUP_KEYS {
+        if live >= limits::GROUP_KEYS && !self.reads_along {
             return Err(KeyError::Limit { what: "live PGKs of a group", limit: limits::GROUP_KEYS });
         }
         self.serial += 1;
@@ -439,11 +450,22 @@ impl KeyTable {
             return Err(KeyError::Loop(key.local));
         }
         let (local, peer, id) = (key.local, key.peer, key.id);
-        if self.find_link(local, peer, id).is_ok() {
+        let same = |r: &LinkRoot| {
+            r.local == local
+                && r.peer == peer
+                && r.id == id
+                && *r.kd_sess == key.kd_sess
+                && r.suite == key.suite
+        };
+        if self.reads_along && self.now.links().any(same) {
+            return Ok(());
+        }
+        if self.find_link(local, peer, id).is_ok() && !self.reads_along {
             return Err(KeyError::IdInUse { local, peer, id });
         }
         let shard = self.now.links.get_mut(local.get() ^ peer.get());
-        if shard.iter().filter(|r| r.local == local && r.peer == peer).count() >= limits::LINK_CONTEXTS {
+        let live = shard.iter().filter(|r| r.local == local && r.peer == peer).count();
+        if live >= limits::LINK_CONTEXTS && !self.reads_along {
             return Err(KeyError::Limit { what: "contexts of a link", limit: limits::LINK_CONTEXTS });
         }
         self.serial += 1;
