@@ -1,4 +1,5 @@
 //! ECCSI against the vectors of RFC 6507 and against what an attacker may alter.
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 use mikey_sakke::eccsi::{
     EccsiError, KmsSecretAuthKey, Kpak, Pvt, Signature, SigningKey, Ssk, Verifier, sign, validate,
 };

@@ -1,7 +1,8 @@
 //! SAKKE against the vectors of RFC 6508 and against what an attacker may alter.
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 use mikey_sakke::sakke::{
     KmsMasterSecret, KmsPublicKey, PreparedRsk, Rsk, SakkeError, Ssv, Ssv32, decapsulate, decapsulate_ssv32,
-    encapsulate, encapsulate_many, encapsulate_ssv32, validate,
+    encapsulate, encapsulate_many, encapsulate_ssv32, hash_to_integer_range, validate,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -35,6 +36,9 @@ fn the_appendix_values_come_out() {
     let id = octets(&v["receiver"]["id"]);
     let rsk = secret.extract(&id).unwrap();
     assert_eq!(rsk.to_octets().to_vec(), octets(&v["receiver"]["RSK"]));
+
+    let hashed = hash_to_integer_range(&octets(&v["hash_to_integer_range"]["M"]));
+    assert_eq!(hashed.to_vec(), octets(&v["encapsulation"]["r"]));
 
     let kms = KmsPublicKey::from_octets(&octets(&v["kms"]["Z"])).unwrap();
     let rsk = Rsk::from_octets(&octets(&v["receiver"]["RSK"])).unwrap();

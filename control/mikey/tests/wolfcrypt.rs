@@ -2,6 +2,7 @@
 //!
 //! Where libwolfssl-dev is missing the tests say so and end. The rounds are 1000 in a release build and 40 in a
 //! debug build; `MIKEY_INTEROP_ROUNDS` sets another number.
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod interop;
 
 use interop::{Operation, WolfCrypt};

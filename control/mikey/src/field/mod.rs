@@ -174,11 +174,7 @@ impl<M: Modulus> Sub for Residue<M> {
     #[inline]
     fn sub(self, other: Self) -> Self {
         let (difference, borrow) = limbs::sub(&self.mont, &other.mont);
-        let back = limbs::mask(borrow);
-        let mut correction = M::M;
-        for limb in &mut correction {
-            *limb &= back;
-        }
+        let correction = limbs::select(&[0; LIMBS], &M::M, limbs::mask(borrow));
         Self::from_mont(limbs::add(&difference, &correction).0)
     }
 }
@@ -220,10 +216,10 @@ fn multiply<M: Modulus>(a: &Residue<M>, b: &Residue<M>) -> Residue<M> {
     // (above, t) < 2M after every round.
     let mut t = [0; LIMBS];
     let mut above = 0;
-    for i in 0..LIMBS {
+    for &by in b {
         let mut carry = 0;
         for j in 0..LIMBS {
-            (t[j], carry) = limbs::mac(t[j], a[j], b[i], carry);
+            (t[j], carry) = limbs::mac(t[j], a[j], by, carry);
         }
         let (over, over_carry) = limbs::adc(above, carry, 0);
         let factor = t[0].wrapping_mul(M::NEG_INV);

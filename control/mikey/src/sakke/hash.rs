@@ -1,7 +1,7 @@
 //! HashToIntegerRange. Source: RFC 6508 section 5.1.
 
 use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::scalar::reduce_mod_q;
 use crate::field::Fq;
@@ -33,6 +33,14 @@ pub(crate) fn to_scalar(parts: &[&[u8]]) -> Fq {
     octets.zeroize();
     integer.zeroize();
     scalar
+}
+
+/// HashToIntegerRange(message, q) as 128 big-endian octets: how RFC 6508 makes r from SSV and identifier. Fixed time.
+///
+/// Encapsulation calls this itself; it is public for those who check the steps one by one.
+#[must_use]
+pub fn hash_to_integer_range(message: &[u8]) -> Zeroizing<[u8; OCTETS]> {
+    Zeroizing::new(to_scalar(&[message]).to_octets())
 }
 
 /// HashToIntegerRange of an element of the group, modulo `2^(8 N)`: the low N octets of the blocks.

@@ -17,6 +17,7 @@ mod params;
 pub(crate) mod scalar;
 pub(crate) mod table;
 
+pub use hash::hash_to_integer_range;
 pub use kem::{
     Encapsulated, Encapsulated32, PreparedRsk, SharedSecretValue, Ssv, Ssv32, decapsulate, decapsulate_ssv32,
     encapsulate, encapsulate_many, encapsulate_ssv32,
