@@ -160,3 +160,108 @@ const fn non_adjacent_form() -> [i8; DIGIT_COUNT] {
     assert!(carry == 0 && digits[DIGIT_COUNT - 1] == 1);
     digits
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use subtle::ConstantTimeEq;
+
+    use super::*;
+    use crate::field::Fq;
+    use crate::field::limbs::{self, LIMBS, Limbs, OCTETS};
+    use crate::sakke::curve::bit_of;
+    use crate::sakke::table::multiply_once;
+
+    /// The algorithm of RFC 6508 section 3.2 as it is printed: affine, an inversion a line, the bits of q - 1.
+    fn slow_pairing(r: &Affine, q: &Affine) -> Fp {
+        let three = Fp::ONE.double() + Fp::ONE;
+        let mut exponent = ModQ::M;
+        exponent[0] -= 1;
+        let (mut v, mut c) = (Fp2::ONE, *r);
+        let line = |slope: Fp, c: &Affine| Fp2 { real: slope * (q.x + c.x) - c.y, imaginary: q.y };
+        for bit in (0..1021).rev() {
+            let slope = three * (c.x.square() - Fp::ONE) * c.y.double().invert();
+            v = v.square().mul(&line(slope, &c));
+            let x = slope.square() - c.x.double();
+            c = Affine { x, y: slope * (c.x - x) - c.y };
+            if bit_of(&exponent, bit) {
+                let slope = (c.y - r.y) * (c.x - r.x).invert();
+                v = v.mul(&line(slope, &c));
+                let x = slope.square() - c.x - r.x;
+                c = Affine { x, y: slope * (c.x - x) - c.y };
+            }
+        }
+        ratio(v.square().square())
+    }
+
+    fn ratio(value: Fp2) -> Fp {
+        value.imaginary * value.real.invert()
+    }
+
+    fn same(a: Fp, b: Fp) -> bool {
+        a.ct_eq(&b).into()
+    }
+
+    fn scalar(seed: [u8; OCTETS]) -> Fq {
+        crate::sakke::scalar::reduce_mod_q(&limbs::from_octets(&seed))
+    }
+
+    fn point(k: &Fq) -> Affine {
+        let multiple = multiply_once(&Affine::base(), k);
+        multiple.to_affine_with(&multiple.z.invert())
+    }
+
+    fn octets() -> impl Strategy<Value = [u8; OCTETS]> {
+        proptest::collection::vec(any::<u8>(), OCTETS).prop_map(|octets| {
+            let mut out = [0; OCTETS];
+            out.copy_from_slice(&octets);
+            out[OCTETS - 1] |= 1; // not zero
+            out
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(6))]
+
+        #[test]
+        fn all_ways_give_the_pairing_of_the_standard(a in octets(), b in octets()) {
+            let (a, b) = (scalar(a), scalar(b));
+            let (r, q) = (point(&a), point(&b));
+            let expected = slow_pairing(&r, &q);
+            prop_assert!(same(ratio(pair(&r, &q)), expected));
+            prop_assert!(same(ratio(pair(&q, &r)), expected), "symmetric");
+            prop_assert!(same(ratio(PreparedLines::new(&r).pair(&q)), expected));
+            prop_assert!(same(ratio(PreparedLines::new(&q).pair(&r)), expected));
+            // Bilinear: <[a]P, [b]P> = <[ab]P, P>.
+            prop_assert!(same(ratio(pair(&point(&(a * b)), &Affine::base())), expected));
+        }
+    }
+
+    #[test]
+    fn points_of_small_order_give_no_failure() {
+        let zero = Affine { x: Fp::ZERO, y: Fp::ZERO };
+        assert!(!zero.has_order_q());
+        let lines = PreparedLines::new(&Affine::base());
+        let _ = (pair(&zero, &Affine::base()), pair(&Affine::base(), &zero), lines.pair(&zero));
+        assert!(Affine::base().has_order_q());
+    }
+
+    #[test]
+    fn the_digits_are_those_of_q() {
+        // Horner from the top, modulo 2^1024.
+        let mut value: Limbs = [0; LIMBS];
+        let mut one = [0; LIMBS];
+        one[0] = 1;
+        for digit in DIGITS.iter().rev() {
+            value = limbs::add(&value, &value).0;
+            value = match digit {
+                1 => limbs::add(&value, &one).0,
+                -1 => limbs::sub(&value, &one).0,
+                _ => value,
+            };
+        }
+        assert_eq!(value, ModQ::M);
+        assert!(DIGITS.windows(2).all(|pair| pair[0] == 0 || pair[1] == 0), "non-adjacent");
+        assert_ne!(DIGITS[0], 0);
+    }
+}

@@ -177,3 +177,140 @@ impl PowerTable {
         acc
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use subtle::ConstantTimeEq;
+
+    use super::*;
+    use crate::field::limbs::{self, LIMBS, Limbs};
+    use crate::field::{ModQ, Modulus};
+    use crate::sakke::curve::bit_of;
+    use crate::sakke::scalar::reduce_mod_q;
+
+    /// Double and add, from the top, with nothing clever.
+    fn slow_multiple(base: &Affine, scalar: &Limbs) -> Option<Affine> {
+        let mut acc: Option<Jacobian> = None;
+        for bit in (0..1024).rev() {
+            acc = acc.map(|point| point.double());
+            if bit_of(scalar, bit) {
+                acc = Some(match acc {
+                    None => Jacobian::from(*base),
+                    Some(point) if point.equals_affine(base) => point.double(),
+                    Some(point) => point.add_affine(base),
+                });
+            }
+        }
+        acc.filter(|point| point.is_infinity() == 0).map(|point| point.to_affine_with(&point.z.invert()))
+    }
+
+    /// Small ones, large ones, even and odd ones, and two with no pattern.
+    fn scalars() -> Vec<Limbs> {
+        let small = |value: u64| {
+            let mut out = [0; LIMBS];
+            out[0] = value;
+            out
+        };
+        let mut all: Vec<Limbs> = [1, 2, 3, 4, 63, 64, 65, 0xffff_ffff].map(small).to_vec();
+        for below in [1, 2, 3] {
+            all.push(limbs::sub(&ModQ::M, &small(below)).0);
+        }
+        for seed in [0x9e37_79b9_7f4a_7c15u64, 0xd1b5_4a32_d192_ed03] {
+            let any =
+                core::array::from_fn(|i| seed.wrapping_mul(2 * i as u64 + 1) ^ seed.rotate_left(i as u32));
+            all.push(reduce_mod_q(&any).to_integer());
+        }
+        all
+    }
+
+    fn same(a: &Affine, b: &Affine) -> bool {
+        (a.x.ct_eq(&b.x) & a.y.ct_eq(&b.y)).into()
+    }
+
+    #[test]
+    fn every_multiplication_is_double_and_add() {
+        let base = Affine::base();
+        let table = PointTable::new(&base);
+        for integer in scalars() {
+            let scalar = Fq::from_integer(&integer);
+            let expected = slow_multiple(&base, &integer).expect("below q");
+            assert!(table.multiply(&scalar).equals_affine(&expected), "{integer:x?}");
+            assert!(multiply_once(&base, &scalar).equals_affine(&expected), "{integer:x?}");
+        }
+        let recoded: Vec<_> =
+            scalars().iter().map(|integer| Recoded::new(&Fq::from_integer(integer))).collect();
+        let mut sums = Vec::new();
+        assert_eq!(table.multiply_each(&recoded, &mut sums), 0);
+        for (integer, sum) in scalars().iter().zip(&sums) {
+            assert!(same(sum, &slow_multiple(&base, integer).expect("below q")), "{integer:x?}");
+        }
+    }
+
+    #[test]
+    fn equal_or_opposite_points_are_told() {
+        let base = Affine::base();
+        let twice = slow_multiple(&base, &scalars()[1]).expect("below q");
+        let opposite = base.negate_if(u64::MAX);
+        assert_eq!(Affine::add_each(&mut [base, base], &[twice, base]), 1);
+        assert_eq!(Affine::add_each(&mut [base, base], &[twice, opposite]), 1);
+        let mut points = [base, twice];
+        assert_eq!(Affine::add_each(&mut points, &[twice, base]), 0);
+        assert!(
+            same(&points[0], &points[1])
+                && same(&points[0], &slow_multiple(&base, &scalars()[2]).expect("3 < q"))
+        );
+    }
+
+    #[test]
+    fn powers_are_repeated_products() {
+        let ratio = Affine::base().x; // any element of F_p is the ratio of something
+        // Of order p + 1, not q: so only scalars that are not turned (the odd ones) may be compared.
+        let table = PowerTable::new(&ratio);
+        for integer in scalars().into_iter().filter(|integer| integer[0] & 1 == 1) {
+            let mut expected = Fp2::ONE;
+            for bit in (0..1024).rev() {
+                expected = expected.square();
+                if bit_of(&integer, bit) {
+                    expected = expected.mul_by_ratio(&ratio);
+                }
+            }
+            let found = table.power(&Fq::from_integer(&integer));
+            assert!(bool::from((found.real * expected.imaginary).ct_eq(&(found.imaginary * expected.real))));
+        }
+    }
+
+    #[test]
+    fn digits_add_up_to_the_scalar() {
+        for integer in scalars() {
+            let recoded = Recoded::<POINT_WIDTH>::new(&Fq::from_integer(&integer));
+            let mut sum = Fq::ZERO;
+            for position in (0..Recoded::<POINT_WIDTH>::WINDOWS).rev() {
+                for _ in 0..POINT_WIDTH {
+                    sum = sum.double();
+                }
+                let digit = recoded.digit(position);
+                let mut magnitude = [0; LIMBS];
+                magnitude[0] = 2 * digit.index + 1;
+                sum = sum + Fq::from_integer(&magnitude).negate_if(digit.negative);
+            }
+            assert_eq!(sum.to_integer(), integer);
+        }
+    }
+
+    #[test]
+    fn a_thousand_bits_reduce_modulo_q_as_by_division() {
+        use crypto_bigint::{NonZero, U1024};
+        let q = NonZero::new(U1024::from_words(ModQ::M)).expect("not zero");
+        let top = |limb: u64| {
+            let mut out = [u64::MAX; LIMBS];
+            out[LIMBS - 1] = limb;
+            out
+        };
+        for integer in
+            [[0; LIMBS], [u64::MAX; LIMBS], ModQ::M, top(0x2660_0000_0000_0000), top(0x4cbd_5d8f_852b_1fec)]
+        {
+            let expected = U1024::from_words(integer).rem_vartime(&q).to_words();
+            assert_eq!(reduce_mod_q(&integer).to_integer(), expected);
+        }
+    }
+}
