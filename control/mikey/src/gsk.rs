@@ -22,7 +22,7 @@ use crate::{
     identifier::Identifier,
     kemac::Envelope,
     keys::{Bundle, KeyId},
-    policy::{self, ExpectedSigner, Kms, SignerKind, SigningIdentity, TrustedKms},
+    policy::{self, Checked, ExpectedSigner, Kms, SignerKind, SigningIdentity, TrustedKms},
     psk::{self, IMessage, Psk, PskSet},
 };
 
@@ -136,11 +136,7 @@ pub fn open(
     now: NtpTime,
 ) -> Result<OpenedGsk, Reject> {
     let m = ClaimedMessage::decode(octets)?;
-    m.expect(DataType::PRE_SHARED, ALLOWED)?;
-    if speaker.kind() != SignerKind::Speaker {
-        return Err(Reject::SignerNotAllowed { purpose: 0 });
-    }
-    let checked = policy::check(&m, speaker, trusted, cache, now)?;
+    let checked = check(&m, speaker, trusted, cache, now)?;
     let (index, kemac) = m.required("KEMAC", psk::pick_kemac)?;
     if index + 2 != m.claimed().payloads.len() {
         return Err(Reject::NotAllowed("a payload between KEMAC and SIGN"));
@@ -186,8 +182,21 @@ pub fn verify(
     now: NtpTime,
 ) -> Result<Identifier, Reject> {
     let m = ClaimedMessage::decode(octets)?;
-    m.expect(DataType::PRE_SHARED, ALLOWED)?;
-    let checked = policy::check(&m, speaker, trusted, cache, now)?;
+    let checked = check(&m, speaker, trusted, cache, now)?;
     checked.verify(&m)?;
     Ok(checked.identifier)
+}
+
+fn check<'a>(
+    m: &ClaimedMessage,
+    speaker: &ExpectedSigner,
+    trusted: &'a TrustedKms,
+    cache: &ReplayCache,
+    now: NtpTime,
+) -> Result<Checked<'a>, Reject> {
+    m.expect(DataType::PRE_SHARED, ALLOWED)?;
+    if speaker.kind() != SignerKind::Speaker {
+        return Err(Reject::SignerNotAllowed { purpose: 0 });
+    }
+    policy::check(m, speaker, trusted, cache, now)
 }

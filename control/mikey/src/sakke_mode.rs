@@ -17,7 +17,7 @@ use crate::{
     codec::{
         CsIdMap, DataType, GeneralExtension, GenericSession, Header, IdRole, IdType, Idr, KeyParameters,
         KeyParametersContent, Payload, PayloadType, PrfFunc, ProtType, Sakke, SakkeParams, SecurityPolicy,
-        Timestamp,
+        Timestamp, TsType,
     },
     identifier::Identifier,
     keys::{Bundle, GukId, KeyId, Purpose},
@@ -102,15 +102,24 @@ impl SakkeMessage<'_> {
         receiver_kms: &Kms,
         rng: &mut R,
     ) -> Vec<Result<Vec<u8>, KeyError>> {
-        receiver_kms.public_key().prepare();
-        let jobs: Vec<_> = receiver_uris.iter().map(|uri| (*uri, SeedRng::draw(rng))).collect();
-        let seal = |(uri, mut rng): (&str, SeedRng)| {
-            let identifier = self.identifier(uri, receiver_kms)?;
-            let encapsulated = sakke::encapsulate(self.key, &identifier.octets(), receiver_kms.public_key())
-                .map_err(|_| ENCAPSULATES)?;
-            self.assemble((sender, sender_kms), (uri, receiver_kms), &identifier, &encapsulated, &mut rng)
-        };
-        jobs.into_par_iter().map(seal).collect()
+        let identifiers: Vec<_> =
+            receiver_uris.par_iter().map(|uri| self.identifier(uri, receiver_kms)).collect();
+        // Who has no identifier keeps a place with no octets, which is refused.
+        let octets: Vec<_> =
+            identifiers.iter().map(|id| id.as_ref().map(Identifier::octets).unwrap_or_default()).collect();
+        let encapsulated = sakke::encapsulate_many(self.key, &octets, receiver_kms.public_key());
+        let jobs: Vec<_> = receiver_uris
+            .iter()
+            .zip(identifiers)
+            .zip(encapsulated)
+            .map(|((uri, identifier), data)| (*uri, identifier, data, SeedRng::draw(rng)))
+            .collect();
+        jobs.into_par_iter()
+            .map(|(uri, identifier, data, mut rng)| {
+                let (identifier, data) = (identifier?, data.map_err(|_| ENCAPSULATES)?);
+                self.assemble((sender, sender_kms), (uri, receiver_kms), &identifier, &data, &mut rng)
+            })
+            .collect()
     }
 
     fn identifier(&self, uri: &str, kms: &Kms) -> Result<Identifier, KeyError> {
@@ -341,6 +350,11 @@ fn check<'a>(
     let params = sakke_of(m)?.params;
     if params != SakkeParams::SET_1 {
         return Err(Reject::SakkeParameters(params.0));
+    }
+    // The month of the identity is that of T, so T is a full time of day. Source: RFC 6509 2.1.
+    let ts_type = m.timestamp()?.0.ts_type();
+    if ![TsType::NTP_UTC, TsType::NTP].contains(&ts_type) {
+        return Err(Reject::TimestampType(ts_type.0));
     }
     let checked = policy::check(m, signer, trusted, cache, now)?;
     signer.may_send(checked.kms.scheme(), KeyId(m.claimed().header.csb_id))?;

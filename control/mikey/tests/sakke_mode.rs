@@ -191,6 +191,14 @@ fn a_group_of_members() {
         &mut rng(4),
     );
     assert_eq!(made.len(), 3);
+    // One by one it is the same: only signature and IV differ.
+    let one = gmk_message(&key, Privacy::Hidden);
+    let one = one.seal(&w.group.signing, &w.authority.kms, BOB, &w.authority.kms, &mut rng(5)).unwrap();
+    let sakke = |octets: &[u8]| {
+        let m = Message::decode(octets).unwrap();
+        m.payloads.into_iter().find(|p| p.payload_type() == PayloadType::SAKKE).unwrap()
+    };
+    assert_eq!(sakke(&one), sakke(made[1].as_ref().unwrap()));
     let mut guk_ids = Vec::new();
     for (made, user) in made.iter().zip([&w.alice, &w.bob]) {
         let (made, trusted) = (made.as_ref().unwrap(), w.authority.trusted());
@@ -260,6 +268,9 @@ fn timestamp_out_of_range() {
     assert_eq!(refused(&zero).name(), "timestamp-out-of-range");
     let counter = WORLD.group.sign_again(&MESSAGE, |m| m.payloads[0] = Payload::T(Timestamp::Counter(9)));
     assert_eq!(refused(&counter), Reject::TimestampType(2));
+    let seconds = Timestamp::NtpUtc32((published_time().to_wire() >> 32) as u32);
+    let seconds = WORLD.group.sign_again(&MESSAGE, |m| m.payloads[0] = Payload::T(seconds));
+    assert_eq!(refused(&seconds), Reject::TimestampType(3));
 }
 
 #[test]
@@ -522,6 +533,9 @@ fn monthly_keys_of_rfc_6509() {
     assert!(opened.key == key && opened.key_id.0 == 0x8765_4321);
     let on_3rd = on_2nd.after(Duration::from_secs(86_400));
     assert_eq!(open(on_3rd).err(), Some(Reject::MonthNotAccepted("2025-09".into())));
+    // One receiver that has no identifier does not keep the other from being served.
+    let made = message.seal_many(&alice.signing, &authority.kms, &["no tel", b], &authority.kms, &mut rng(1));
+    assert!(made[0].is_err() && made[1].is_ok());
     // UIDs can't hide what has none.
     message.privacy = Privacy::Hidden;
     assert!(message.seal(&alice.signing, &authority.kms, b, &authority.kms, &mut rng(1)).is_err());
