@@ -25,6 +25,10 @@ mod jobs;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+mod x86_512;
+#[cfg(target_arch = "x86_64")]
+mod x86_eea2;
+#[cfg(target_arch = "x86_64")]
 pub mod x86_gcm512;
 #[cfg(target_arch = "x86_64")]
 mod x86_lanes;
@@ -46,6 +50,8 @@ pub fn avx512(suite: Suite) -> Option<Box<dyn Cipher>> {
         Suite::Eea1Eia1 => return Some(Box::new(Avx512Lanes::<Snow3g16, true>::new(proof))),
         Suite::Nca4 => return Some(Box::new(Avx512Nca::<Snow5g16>::new(proof))),
         Suite::Nca6 => return Some(Box::new(Avx512Nca::<Zuc16>::new(proof))),
+        Suite::Eea2 => return Some(Box::new(x86_eea2::Avx512Eea2::<false>::new(proof))),
+        Suite::Eea2Eia2 => return Some(Box::new(x86_eea2::Avx512Eea2::<true>::new(proof))),
         Suite::Eea3 => return Some(Box::new(Avx512Lanes::<Zuc16, false>::new(proof))),
         Suite::Eea3Eia3 => return Some(Box::new(Avx512Lanes::<Zuc16, true>::new(proof))),
         _ => {}

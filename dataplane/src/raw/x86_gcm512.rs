@@ -20,11 +20,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use super::cpu::Avx512;
 use super::jobs::{CHUNK, check};
 use super::x86::{self, Block};
+use super::x86_512::*;
 use crate::cipher::{Cipher, Job, Kernel, KeyIndex, KeySlab};
 use crate::kdf::FrameKeys;
 use crate::suite::Suite;
-
-type Z = __m512i;
 
 /// Octets of a slot.
 const SLOT: usize = 64;
@@ -309,14 +308,6 @@ struct Hashing<const F: usize> {
     hash: Z,
 }
 
-macro_rules! kernel_fn {
-    ($($item:item)*) => { $(
-        #[inline]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,aes,pclmulqdq,bmi2,sse4.1,ssse3")]
-        $item
-    )* };
-}
-
 kernel_fn! {
     fn zero() -> Sum {
         Sum { lo: _mm512_setzero_si512(), mid: _mm512_setzero_si512(), hi: _mm512_setzero_si512() }
@@ -348,10 +339,6 @@ kernel_fn! {
         xor3(_mm512_shuffle_epi32::<0x4e>(lo), fold, hi)
     }
 
-    fn xor3(a: Z, b: Z, c: Z) -> Z {
-        _mm512_ternarylogic_epi64::<0x96>(a, b, c)
-    }
-
     /// Octets of each block reversed.
     fn reversed(x: Z) -> Z {
         let order = _mm512_broadcast_i32x4(_mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
@@ -362,20 +349,6 @@ kernel_fn! {
     fn mask(len: usize, s: usize) -> u64 {
         _bzhi_u64(u64::MAX, len.saturating_sub(SLOT * s).min(SLOT) as u32)
     }
-}
-
-/// The body for each index below `$n`, which is a constant of at most eight: a loop would not be unrolled reliably, and then its
-/// registers would be memory.
-macro_rules! each {
-    ($i:ident < $n:expr, $body:block) => {
-        each!(@ $i $n, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $i:ident $n:expr, $body:block, $($at:literal)*) => {{ $(
-        if $at < $n {
-            let $i: usize = $at;
-            $body
-        }
-    )* }};
 }
 
 /// Round key `$r` of a key into all four lanes.
@@ -390,27 +363,6 @@ macro_rules! round_key {
             const GcmKey::<$rk>::ROUNDS + 16 * $r, options(readonly, nostack, preserves_flags));
         out
     }};
-}
-
-kernel_fn! {
-/// A round on four blocks.
-fn aesenc(mut x: Z, k: Z) -> Z {
-    // SAFETY: registers only.
-    unsafe {
-        asm!("vaesenc {0}, {0}, {1}", inout(zmm_reg) x, in(zmm_reg) k, options(nomem, nostack, preserves_flags));
-    }
-    x
-}
-
-/// The last round on four blocks.
-fn aesenclast(mut x: Z, k: Z) -> Z {
-    // SAFETY: registers only.
-    unsafe {
-        asm!("vaesenclast {0}, {0}, {1}", inout(zmm_reg) x, in(zmm_reg) k, options(nomem, nostack, preserves_flags));
-    }
-    x
-}
-
 }
 
 /// Calls `round!(operation, number)` for each round after the first key.
@@ -438,15 +390,6 @@ macro_rules! rounds {
 }
 
 kernel_fn! {
-    /// 16 octets into all four lanes.
-    ///
-    /// # Safety
-    /// They are readable.
-    unsafe fn broadcast(at: *const u8) -> Z {
-        // SAFETY: as the caller vouches.
-        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(at.cast())) }
-    }
-
     /// Four lanes of powers for slot `s` of a frame, descending. Lanes beyond H^1 are other parts of the key and meet no data.
     ///
     /// # Safety
