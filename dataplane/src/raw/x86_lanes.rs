@@ -4,6 +4,7 @@
 //! run -> chunks of 64 jobs, sorted by 64-octet blocks, longest first -> groups of 16, one a 32-bit lane
 //!        seal: MAC over header and data, then cipher        open: cipher, then MAC, then wipe what was wrong
 //! ```
+//! Two groups go together, so that a generator may clock one while it waits for the other.
 //!
 //! A generator clocks all lanes at once; every 16 words its rows are transposed, so that each frame gets 64 octets
 //! of keystream in one register. Frames of a group that end early leave their lane idle: sorting keeps that small.
@@ -71,17 +72,17 @@ pub(super) trait Generator: Send {
 
     fn new() -> Box<Self>;
 
-    /// Combines the frames with keystream.
+    /// Combines the frames of one or two groups with keystream.
     ///
     /// # Safety
-    /// The processor has what [`Avx512`] shows, and the group's pointers are as it says.
-    unsafe fn cipher(&mut self, group: &Group);
+    /// The processor has what [`Avx512`] shows, and the groups' pointers are as they say.
+    unsafe fn cipher(&mut self, groups: &[Group]);
 
-    /// MAC-I of each frame, as it stands in memory.
+    /// MAC-I of each frame of one or two groups, as it stands in memory.
     ///
     /// # Safety
-    /// The processor has what [`Avx512`] shows, and the group's pointers are as it says.
-    unsafe fn mac(&mut self, group: &Group) -> Row;
+    /// The processor has what [`Avx512`] shows, and the groups' pointers are as they say.
+    unsafe fn mac(&mut self, groups: &[Group]) -> [Row; 2];
 }
 
 /// An EEA, or EEA with EIA, of one generator on AVX-512.
@@ -116,11 +117,11 @@ impl<G: Generator, const EIA: bool> Avx512Lanes<G, EIA> {
                 self.cipher(&mut generator, arena, chunk, order);
             }
             if EIA {
-                for places in order.chunks(LANES) {
-                    let group = self.group(arena, chunk, places, true);
-                    // SAFETY: `proof` shows the features; `group` made its pointers of admitted jobs.
-                    let macs = unsafe { generator.mac(&group) };
-                    for (place, mac) in places.iter().zip(macs) {
+                for places in order.chunks(2 * LANES) {
+                    let groups = self.groups(arena, chunk, places, true);
+                    // SAFETY: `proof` shows the features; `groups` made its pointers of admitted jobs.
+                    let macs = unsafe { generator.mac(&groups[..places.len().div_ceil(LANES)]) };
+                    for (place, mac) in places.iter().zip(macs.into_iter().flatten()) {
                         let job = &mut chunk[usize::from(*place)];
                         let (start, end) = (job.start as usize, (job.start + job.len) as usize);
                         let field = &mut arena[end..end + 4];
@@ -146,17 +147,23 @@ impl<G: Generator, const EIA: bool> Avx512Lanes<G, EIA> {
     }
 
     fn cipher(&self, generator: &mut G, arena: &mut [u8], jobs: &[Job], order: &[u8]) {
-        for places in order.chunks(LANES) {
-            let group = self.group(arena, jobs, places, false);
-            // SAFETY: `proof` shows the features; `group` made its pointers of admitted jobs.
-            unsafe { generator.cipher(&group) };
+        for places in order.chunks(2 * LANES) {
+            let groups = self.groups(arena, jobs, places, false);
+            // SAFETY: `proof` shows the features; `groups` made its pointers of admitted jobs.
+            unsafe { generator.cipher(&groups[..places.len().div_ceil(LANES)]) };
         }
     }
 
-    /// The frames of some admitted jobs: header and data under PIK, or data under PEK.
-    fn group(&self, arena: &mut [u8], jobs: &[Job], places: &[u8], integrity: bool) -> Group {
-        let keys = self.keys.as_slice();
+    /// The frames of up to 32 admitted jobs as two groups; the second may be empty.
+    fn groups(&self, arena: &mut [u8], jobs: &[Job], places: &[u8], integrity: bool) -> [Group; 2] {
+        let (first, second) = places.split_at(places.len().min(LANES));
         let arena = arena.as_mut_ptr();
+        [self.group(arena, jobs, first, integrity), self.group(arena, jobs, second, integrity)]
+    }
+
+    /// The frames of some admitted jobs: header and data under PIK, or data under PEK.
+    fn group(&self, arena: *mut u8, jobs: &[Job], places: &[u8], integrity: bool) -> Group {
+        let keys = self.keys.as_slice();
         let mut group = Group {
             count: [0; LANES],
             bearer_direction: [0; LANES],

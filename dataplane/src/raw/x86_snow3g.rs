@@ -212,7 +212,29 @@ impl Generator for Snow3g16 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes,gfni,bmi2")]
-    unsafe fn cipher(&mut self, group: &Group) {
+    unsafe fn cipher(&mut self, groups: &[Group]) {
+        for group in groups {
+            // SAFETY: by the contract.
+            unsafe { self.cipher_group(group) };
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,vaes,vpclmulqdq,gfni,bmi2")]
+    unsafe fn mac(&mut self, groups: &[Group]) -> [Row; 2] {
+        let mut macs = [[0; LANES]; 2];
+        for (macs, group) in macs.iter_mut().zip(groups) {
+            // SAFETY: by the contract.
+            *macs = unsafe { self.mac_group(group) };
+        }
+        macs
+    }
+}
+
+impl Snow3g16 {
+    /// # Safety
+    /// As [`Generator::cipher`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,vaes,gfni,bmi2")]
+    unsafe fn cipher_group(&mut self, group: &Group) {
         let longest = group.longest();
         if longest == 0 {
             return;
@@ -229,8 +251,10 @@ impl Generator for Snow3g16 {
         }
     }
 
+    /// # Safety
+    /// As [`Generator::mac`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,vaes,vpclmulqdq,gfni,bmi2")]
-    unsafe fn mac(&mut self, group: &Group) -> Row {
+    unsafe fn mac_group(&mut self, group: &Group) -> Row {
         let count = load(&group.count);
         let packed = load(&group.bearer_direction);
         let fresh = _mm512_slli_epi32::<24>(_mm512_and_si512(packed, _mm512_set1_epi32(0xf8)));

@@ -22,8 +22,16 @@ use crate::suite::Suite;
 /// Cells of each lane before they are moved back to the start: sixteen, initialisation, four blocks.
 const ROWS: usize = 16 + 49 + 64;
 
-/// State of sixteen generators.
+/// Two groups of sixteen generators: while one waits for its S-boxes the other goes on.
 pub(super) struct Zuc16 {
+    groups: [Sixteen; 2],
+    /// Keystream of the block before, by lane, and the sums of windows: EIA3.
+    before: [Rows<LANES>; 2],
+    sums: [Rows<LANES>; 2],
+}
+
+/// State of sixteen generators.
+struct Sixteen {
     /// LFSR; s0 is at `at`.
     s: Rows<ROWS>,
     /// Twice each cell.
@@ -33,20 +41,18 @@ pub(super) struct Zuc16 {
     r2: Row,
     /// Words of the steps since the last transposition.
     z: Rows<16>,
-    /// Keystream of the block before, by lane, and the sums of windows: EIA3.
-    before: Rows<LANES>,
-    sums: Rows<LANES>,
 }
 
 impl Drop for Zuc16 {
     fn drop(&mut self) {
-        self.s.zeroize();
-        self.twice.zeroize();
-        self.r1.zeroize();
-        self.r2.zeroize();
-        self.z.zeroize();
-        self.before.zeroize();
-        self.sums.zeroize();
+        for g in &mut self.groups {
+            g.s.zeroize();
+            g.twice.zeroize();
+            g.r1.zeroize();
+            g.r2.zeroize();
+            g.z.zeroize();
+        }
+        self.before.iter_mut().chain(&mut self.sums).for_each(Zeroize::zeroize);
     }
 }
 
@@ -78,6 +84,7 @@ const fn quarter_of_s0(n: usize) -> Z {
     octets(o)
 }
 
+/// Images under S0 of 0 to 63 and so on.
 static S0_TABLE: [Z; 4] = [quarter_of_s0(0), quarter_of_s0(1), quarter_of_s0(2), quarter_of_s0(3)];
 
 /// Reverses the bits of each octet.
@@ -98,18 +105,17 @@ fn join(a: Z, b: Z) -> Z {
     _mm512_shldi_epi32::<16>(a, b)
 }
 
-impl Zuc16 {
-    /// Loads cells and runs the `rounds` + 1 initial steps. Source: TS 35.222 3.6.1.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni")]
-    fn initialise(&mut self, cells: [Z; 16], rounds: usize) {
+impl Sixteen {
+    /// Loads cells, before the first step. Source: TS 35.222 3.6.1.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn load(&mut self, cells: [Z; 16]) {
         for (i, cell) in cells.into_iter().enumerate() {
             self.s.set(i, cell);
             self.twice.set(i, _mm512_add_epi32(cell, cell));
         }
         self.at = 0;
         (self.r1, self.r2) = ([0; LANES], [0; LANES]);
-        self.steps::<true, false>(rounds);
-        self.steps::<false, false>(1);
     }
 
     /// Cells of ZUC-128, of keys (words as in memory) and IVs (octet i in the low octet of `iv[i]`).
@@ -167,76 +173,130 @@ impl Zuc16 {
         cells
     }
 
-    /// Up to 16 words of keystream into `z` (octets in the order of the frames if `SWAP`), or initial steps.
+    /// Room for `n` more steps.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni")]
-    fn steps<const INITIAL: bool, const SWAP: bool>(&mut self, n: usize) {
+    fn make_room(&mut self, n: usize) {
         if self.at + n + 16 > ROWS {
             self.s.0.copy_within(self.at..self.at + 16, 0);
             self.twice.0.copy_within(self.at..self.at + 16, 0);
             self.at = 0;
         }
-        let at = self.at;
-        assert!(at + n + 16 <= ROWS && n <= if INITIAL { 48 } else { 16 });
-        let s0_table = S0_TABLE;
+    }
+}
+
+/// What a step hands to the next one in registers.
+#[derive(Clone, Copy)]
+struct Step {
+    r1: Z,
+    r2: Z,
+    s14: Z,
+    s15: Z,
+    twice15: Z,
+}
+
+impl Step {
+    /// Step i of those begun at `g.at`; its word goes into `z` (octets in the order of the frames if `SWAP`), save in
+    /// initialisation.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni")]
+    fn next<const INITIAL: bool, const SWAP: bool>(&mut self, g: &mut Sixteen, i: usize) {
         let (s1_before, s1_after) = (_mm512_set1_epi64(S1_BEFORE), _mm512_set1_epi64(S1_AFTER));
         let high = _mm512_set1_epi32(0xff00_ff00_u32 as i32);
-        let modulus = _mm512_set1_epi32(i32::MAX);
         let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-        let (mut r1, mut r2) = (load(&self.r1), load(&self.r2));
-        let (mut s14, mut s15, mut twice15) =
-            (self.s.get(at + 14), self.s.get(at + 15), self.twice.get(at + 15));
-        for i in 0..n {
-            let j = at + i;
-            let (s, twice) = (&self.s, &self.twice);
-            // X0: the sixteen high bits of s15, which has 31, then the low ones of s14.
-            // Source: TS 35.222 3.3.
-            let x0 = _mm512_ternarylogic_epi32::<0xca>(upper, twice15, s14);
-            let x1 = join(s.get(j + 11), twice.get(j + 9));
-            let x2 = join(s.get(j + 7), twice.get(j + 5));
-            // F. Source: TS 35.222 3.4.
-            let w = _mm512_add_epi32(_mm512_xor_si512(x0, r1), r2);
-            if !INITIAL {
-                let z = _mm512_xor_si512(w, join(s.get(j + 2), twice.get(j)));
-                self.z.set(i, if SWAP { _mm512_shuffle_epi8(z, SWAP_32) } else { z });
-            }
-            let w1 = _mm512_add_epi32(r1, x1);
-            let w2 = _mm512_xor_si512(r2, x2);
-            let (u, v) = (l1(join(w1, w2)), l2(join(w2, w1)));
-            // Octets 3 and 1 go through S0, 2 and 0 through S1: those of both words fill a register each.
-            let in0 = _mm512_ternarylogic_epi32::<0xca>(high, u, _mm512_srli_epi16::<8>(v));
-            let in1 = _mm512_ternarylogic_epi32::<0xca>(high, _mm512_slli_epi16::<8>(v), u);
-            let below = _mm512_permutex2var_epi8(s0_table[0], in0, s0_table[1]);
-            let above = _mm512_permutex2var_epi8(s0_table[2], in0, s0_table[3]);
-            let out0 = _mm512_mask_blend_epi8(_mm512_movepi8_mask(in0), below, above);
-            let out1 = _mm512_gf2p8affineinv_epi64_epi8::<S1_CONSTANT>(
-                _mm512_gf2p8affine_epi64_epi8::<0>(in1, s1_before),
-                s1_after,
-            );
-            r1 = _mm512_ternarylogic_epi32::<0xca>(high, out0, out1);
-            r2 = _mm512_or_si512(_mm512_slli_epi16::<8>(out0), _mm512_srli_epi16::<8>(out1));
-            // LFSR: 2^15 s15 + 2^17 s13 + 2^21 s10 + 2^20 s4 + 2^8 s0 + s0; a power of two turns the 31 bits.
-            // Source: TS 35.222 3.2.
-            let s0 = s.get(j);
-            let t13 = turn::<17>(s.get(j + 13), twice.get(j + 13));
-            let t10 = turn::<21>(s.get(j + 10), twice.get(j + 10));
-            let t4 = turn::<20>(s.get(j + 4), twice.get(j + 4));
-            let t0 = turn::<8>(s0, twice.get(j));
-            let mut sum = add(add(t10, t4), add(add(t0, s0), t13));
-            if INITIAL {
-                sum = add(sum, _mm512_srli_epi32::<1>(w));
-            }
-            let sum = _mm512_add_epi32(sum, turn::<15>(s15, twice15));
-            // Folded this way, the modulus stays what it is: no cell is zero.
-            s14 = s15;
-            s15 = _mm512_add_epi32(_mm512_and_si512(sum, modulus), _mm512_srli_epi32::<31>(sum));
-            twice15 = _mm512_add_epi32(s15, s15);
-            self.s.set(j + 16, s15);
-            self.twice.set(j + 16, twice15);
+        let Self { r1, r2, s14, s15, twice15 } = *self;
+        let j = g.at + i;
+        let (s, twice) = (&g.s, &g.twice);
+        // X0: the sixteen high bits of s15, which has 31, then the low ones of s14.
+        // Source: TS 35.222 3.3.
+        let x0 = _mm512_ternarylogic_epi32::<0xca>(upper, twice15, s14);
+        let x1 = join(s.get(j + 11), twice.get(j + 9));
+        let x2 = join(s.get(j + 7), twice.get(j + 5));
+        // F. Source: TS 35.222 3.4.
+        let w = _mm512_add_epi32(_mm512_xor_si512(x0, r1), r2);
+        if !INITIAL {
+            let z = _mm512_xor_si512(w, join(s.get(j + 2), twice.get(j)));
+            g.z.set(i, if SWAP { _mm512_shuffle_epi8(z, SWAP_32) } else { z });
         }
-        self.at = at + n;
-        (self.r1, self.r2) = (row(r1), row(r2));
+        let w1 = _mm512_add_epi32(r1, x1);
+        let w2 = _mm512_xor_si512(r2, x2);
+        let (u, v) = (l1(join(w1, w2)), l2(join(w2, w1)));
+        // Octets 3 and 1 go through S0, 2 and 0 through S1: those of both words fill a register each.
+        let in0 = _mm512_ternarylogic_epi32::<0xca>(high, u, _mm512_srli_epi16::<8>(v));
+        let in1 = _mm512_ternarylogic_epi32::<0xca>(high, _mm512_slli_epi16::<8>(v), u);
+        let below = _mm512_permutex2var_epi8(S0_TABLE[0], in0, S0_TABLE[1]);
+        let above = _mm512_permutex2var_epi8(S0_TABLE[2], in0, S0_TABLE[3]);
+        let out0 = _mm512_mask_blend_epi8(_mm512_movepi8_mask(in0), below, above);
+        let out1 = _mm512_gf2p8affineinv_epi64_epi8::<S1_CONSTANT>(
+            _mm512_gf2p8affine_epi64_epi8::<0>(in1, s1_before),
+            s1_after,
+        );
+        self.r1 = _mm512_ternarylogic_epi32::<0xca>(high, out0, out1);
+        self.r2 = _mm512_or_si512(_mm512_slli_epi16::<8>(out0), _mm512_srli_epi16::<8>(out1));
+        // LFSR: 2^15 s15 + 2^17 s13 + 2^21 s10 + 2^20 s4 + 2^8 s0 + s0; a power of two turns the 31 bits.
+        // Source: TS 35.222 3.2.
+        let t13 = turn::<17>(s.get(j + 13), twice.get(j + 13));
+        let t10 = turn::<21>(s.get(j + 10), twice.get(j + 10));
+        let t4 = turn::<20>(s.get(j + 4), twice.get(j + 4));
+        let t0 = turn::<8>(s.get(j), twice.get(j));
+        let mut sum = add(add(t10, t4), add(add(t0, s.get(j)), t13));
+        if INITIAL {
+            sum = add(sum, _mm512_srli_epi32::<1>(w));
+        }
+        let sum = _mm512_add_epi32(sum, turn::<15>(s15, twice15));
+        // Folded this way, the modulus stays what it is: no cell is zero.
+        let modulus = _mm512_set1_epi32(i32::MAX);
+        self.s14 = s15;
+        self.s15 = _mm512_add_epi32(_mm512_and_si512(sum, modulus), _mm512_srli_epi32::<31>(sum));
+        self.twice15 = _mm512_add_epi32(self.s15, self.s15);
+        g.s.set(j + 16, self.s15);
+        g.twice.set(j + 16, self.twice15);
     }
+}
+
+/// Up to 16 words of keystream, or initial steps, of one or two groups.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni")]
+fn steps<const INITIAL: bool, const SWAP: bool>(groups: &mut [Sixteen], n: usize) {
+    match groups {
+        [one] => lockstep::<INITIAL, SWAP, 1>([one], n),
+        [one, other] => lockstep::<INITIAL, SWAP, 2>([one, other], n),
+        _ => {}
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni")]
+fn lockstep<const INITIAL: bool, const SWAP: bool, const N: usize>(mut groups: [&mut Sixteen; N], n: usize) {
+    let zero = _mm512_setzero_si512();
+    let mut state = [Step { r1: zero, r2: zero, s14: zero, s15: zero, twice15: zero }; N];
+    for (g, state) in groups.iter_mut().zip(&mut state) {
+        g.make_room(n);
+        let at = g.at;
+        assert!(at + n + 16 <= ROWS && n <= if INITIAL { 48 } else { 16 });
+        *state = Step {
+            r1: load(&g.r1),
+            r2: load(&g.r2),
+            s14: g.s.get(at + 14),
+            s15: g.s.get(at + 15),
+            twice15: g.twice.get(at + 15),
+        };
+    }
+    for i in 0..n {
+        for (g, state) in groups.iter_mut().zip(&mut state) {
+            state.next::<INITIAL, SWAP>(g, i);
+        }
+    }
+    for (g, state) in groups.into_iter().zip(state) {
+        g.at += n;
+        (g.r1, g.r2) = (row(state.r1), row(state.r2));
+    }
+}
+
+/// The initial steps of loaded cells. Source: TS 35.222 3.6.1.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni")]
+fn initialise(groups: &mut [Sixteen], rounds: usize) {
+    steps::<true, false>(groups, rounds);
+    steps::<false, false>(groups, 1);
 }
 
 /// Octet i of 16 in words as in memory, as the most significant octet of a word without others.
@@ -301,30 +361,43 @@ fn iv_twice(count: Z, bearer: Z) -> [Z; 16] {
 impl Zuc16 {
     fn unused() -> Box<Self> {
         let row = [0; LANES];
-        Box::new(Self {
+        let sixteen = || Sixteen {
             s: Rows([row; ROWS]),
             twice: Rows([row; ROWS]),
             at: 0,
             r1: row,
             r2: row,
             z: Rows([row; 16]),
-            before: Rows([row; LANES]),
-            sums: Rows([row; LANES]),
+        };
+        let lanes = || Rows([row; LANES]);
+        Box::new(Self {
+            groups: [sixteen(), sixteen()],
+            before: [lanes(), lanes()],
+            sums: [lanes(), lanes()],
         })
     }
 
     /// Combines the frames with the keystream from here on.
     ///
     /// # Safety
-    /// The group's data is as it says.
+    /// The groups' data is as they say.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
-    unsafe fn apply(&mut self, group: &Group) {
-        let longest = group.longest();
-        for offset in (0..longest).step_by(BLOCK) {
-            self.steps::<false, true>((longest - offset).div_ceil(4).min(16));
-            // SAFETY: by the contract.
-            unsafe { combine(group, offset, &transpose(&self.z)) };
+    unsafe fn apply(&mut self, groups: &[Group]) {
+        let mut left = [0; 2];
+        left.iter_mut().zip(groups).for_each(|(l, g)| *l = g.longest());
+        let mut offset = 0;
+        while left != [0; 2] {
+            // The second group is the shorter one, but for frames beyond what sorting tells apart.
+            let active = if left[1] > 0 { 2 } else { 1 };
+            let n = left[0].max(left[1]).div_ceil(4).min(16);
+            steps::<false, true>(&mut self.groups[..active], n);
+            for (group, state) in groups.iter().zip(&self.groups[..active]) {
+                // SAFETY: by the contract.
+                unsafe { combine(group, offset, &transpose(&state.z)) };
+            }
+            offset += BLOCK;
+            left = left.map(|l| l.saturating_sub(BLOCK));
         }
     }
 }
@@ -339,10 +412,11 @@ impl NcaGenerator for Zuc16 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
     unsafe fn start(&mut self, group: &Group) -> Hqp {
         // SAFETY: by the contract.
-        let cells = unsafe { Self::cells_256(group) };
-        self.initialise(cells, 48);
-        self.steps::<false, true>(12);
-        let frames = transpose(&self.z);
+        let cells = unsafe { Sixteen::cells_256(group) };
+        self.groups[0].load(cells);
+        initialise(&mut self.groups[..1], 48);
+        steps::<false, true>(&mut self.groups[..1], 12);
+        let frames = transpose(&self.groups[0].z);
         let mut hqp = Hqp { h: [frames[0]; 4], q: [frames[0]; 4], p: [frames[0]; 4] };
         for four in 0..4 {
             let f = &frames[4 * four..];
@@ -354,7 +428,7 @@ impl NcaGenerator for Zuc16 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
     unsafe fn cipher(&mut self, group: &Group) {
         // SAFETY: by the contract.
-        unsafe { self.apply(group) };
+        unsafe { self.apply(std::slice::from_ref(group)) };
     }
 }
 
@@ -366,69 +440,94 @@ impl Generator for Zuc16 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,gfni,bmi2")]
-    unsafe fn cipher(&mut self, group: &Group) {
-        if group.longest() == 0 {
+    unsafe fn cipher(&mut self, groups: &[Group]) {
+        if groups.iter().all(|g| g.longest() == 0) {
             return;
         }
+        for (state, group) in self.groups.iter_mut().zip(groups) {
+            let iv = iv_twice(load(&group.count), load(&group.bearer_direction));
+            // SAFETY: by the contract.
+            state.load(Sixteen::cells(unsafe { key_words::<0>(group) }, iv));
+        }
+        initialise(&mut self.groups[..groups.len()], 32);
         // SAFETY: by the contract.
-        let key = unsafe { key_words::<0>(group) };
-        self.initialise(Self::cells(key, iv_twice(load(&group.count), load(&group.bearer_direction))), 32);
-        // SAFETY: by the contract.
-        unsafe { self.apply(group) };
+        unsafe { self.apply(groups) };
     }
 
     #[target_feature(
         enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,vpclmulqdq,gfni,bmi2"
     )]
-    unsafe fn mac(&mut self, group: &Group) -> Row {
-        let packed = load(&group.bearer_direction);
-        let direction = _mm512_slli_epi32::<5>(_mm512_and_si512(packed, _mm512_set1_epi32(4)));
-        let mut iv = iv_twice(load(&group.count), _mm512_and_si512(packed, _mm512_set1_epi32(0xf8)));
-        iv[8] = _mm512_xor_si512(iv[8], direction);
-        iv[14] = direction;
-        // SAFETY: by the contract.
-        let key = unsafe { key_words::<0>(group) };
-        self.initialise(Self::cells(key, iv), 32);
-        self.sums = Rows([[0; LANES]; LANES]);
+    unsafe fn mac(&mut self, groups: &[Group]) -> [Row; 2] {
+        let mut words = [0; 2];
+        for ((state, group), words) in self.groups.iter_mut().zip(groups).zip(&mut words) {
+            let packed = load(&group.bearer_direction);
+            let direction = _mm512_slli_epi32::<5>(_mm512_and_si512(packed, _mm512_set1_epi32(4)));
+            let mut iv = iv_twice(load(&group.count), _mm512_and_si512(packed, _mm512_set1_epi32(0xf8)));
+            iv[8] = _mm512_xor_si512(iv[8], direction);
+            iv[14] = direction;
+            // SAFETY: by the contract.
+            state.load(Sixteen::cells(unsafe { key_words::<0>(group) }, iv));
+            // A frame has ceil(LENGTH / 32) + 2 words of keystream.
+            *words = group.longest().div_ceil(4) + 2;
+        }
+        initialise(&mut self.groups[..groups.len()], 32);
 
-        let mut macs = [0; LANES];
-        // A frame has ceil(LENGTH / 32) + 2 words of keystream; block i of its octets meets blocks i and i + 1.
-        let longest = group.longest();
-        let mut words = longest.div_ceil(4) + 2;
-        for block in 0..longest / BLOCK + 2 {
-            let n = words.min(16);
-            words -= n;
-            self.steps::<false, false>(n);
-            let keystream = transpose(&self.z);
-            for lane in 0..group.lanes {
-                let Some(offset) = (block * BLOCK).checked_sub(BLOCK) else {
-                    self.before.set(lane, keystream[lane]);
-                    continue;
-                };
-                let len = group.len[lane];
-                if len < offset {
-                    continue;
-                }
-                let left = len - offset;
-                let at = group.data[lane].wrapping_add(offset);
-                let message = if left >= BLOCK {
-                    // SAFETY: by the contract, 64 octets from `at` on are the frame's.
-                    unsafe { _mm512_loadu_si512(at.cast()) }
-                } else {
-                    // SAFETY: by the contract, the octets of the mask are the frame's; the others are not read.
-                    unsafe { _mm512_maskz_loadu_epi8(_bzhi_u64(!0, left as u32), at.cast()) }
-                };
-                let (now, next) = (self.before.get(lane), keystream[lane]);
-                let sum = _mm512_xor_si512(self.sums.get(lane), windows(message, now, next));
-                if left >= BLOCK {
-                    self.sums.set(lane, sum);
-                    self.before.set(lane, next);
-                } else {
-                    macs[lane] = finish(sum, row(now), row(next), left);
-                }
+        let mut macs = [[0; LANES]; 2];
+        let blocks = groups.iter().map(|g| g.longest() / BLOCK + 2).max().unwrap_or(0);
+        for block in 0..blocks {
+            let active = if words[1] > 0 { 2 } else { 1 };
+            steps::<false, false>(&mut self.groups[..active], words[0].max(words[1]).min(16));
+            words = words.map(|w: usize| w.saturating_sub(16));
+            for (k, group) in groups.iter().enumerate() {
+                // SAFETY: by the contract.
+                unsafe { self.absorb(k, group, block, &mut macs[k]) };
             }
         }
         macs
+    }
+}
+
+impl Zuc16 {
+    /// Takes block `block` of group k's keystream: the block of octets before it meets its own and this one, and a frame that
+    /// ends there has its MAC-I.
+    ///
+    /// # Safety
+    /// The group's data is as it says.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,vpclmulqdq,gfni,bmi2")]
+    unsafe fn absorb(&mut self, k: usize, group: &Group, block: usize, macs: &mut Row) {
+        // A group without frames in reach has no keystream left either.
+        if block > group.longest() / BLOCK + 1 {
+            return;
+        }
+        let keystream = transpose(&self.groups[k].z);
+        let (before, sums) = (&mut self.before[k], &mut self.sums[k]);
+        let Some(offset) = (block * BLOCK).checked_sub(BLOCK) else {
+            for lane in 0..group.lanes {
+                before.set(lane, keystream[lane]);
+                sums.set(lane, _mm512_setzero_si512());
+            }
+            return;
+        };
+        for lane in 0..group.lanes {
+            let Some(left) = group.len[lane].checked_sub(offset) else { continue };
+            let at = group.data[lane].wrapping_add(offset);
+            let message = if left >= BLOCK {
+                // SAFETY: by the contract, 64 octets from `at` on are the frame's.
+                unsafe { _mm512_loadu_si512(at.cast()) }
+            } else {
+                // SAFETY: by the contract, the octets of the mask are the frame's; the others are not read.
+                unsafe { _mm512_maskz_loadu_epi8(_bzhi_u64(!0, left as u32), at.cast()) }
+            };
+            let (now, next) = (before.get(lane), keystream[lane]);
+            let sum = _mm512_xor_si512(sums.get(lane), windows(message, now, next));
+            if left >= BLOCK {
+                sums.set(lane, sum);
+                before.set(lane, next);
+            } else {
+                macs[lane] = finish(sum, row(now), row(next), left);
+            }
+        }
     }
 }
 
