@@ -19,6 +19,7 @@ use crate::ids::Layer2Id;
 use crate::pdu::Address;
 
 pub mod af_packet;
+pub mod af_xdp;
 mod error;
 mod filter;
 mod handover;
@@ -29,6 +30,7 @@ pub mod netns;
 
 mod peers;
 pub mod pnet;
+pub mod probe;
 pub mod udp;
 
 pub use error::{IoError, Step};

@@ -20,6 +20,10 @@ pub mod spec {
     pub const GROUP_PREFIX: [u8; 3] = [0x03, 0x50, 0x43];
     /// Octets before the data of an untagged frame.
     pub const HEADER_LEN: usize = 21;
+    /// Octets of the Ethernet header of an untagged frame.
+    pub const ETHERNET_HEADER_LEN: usize = 14;
+    /// Where a tag stands: between the addresses and the EtherType.
+    pub const TAG_AT: usize = 12;
     /// Octets of an 802.1Q tag.
     pub const TAG_LEN: usize = 4;
     /// Ethernet pads untagged frames to this many octets.

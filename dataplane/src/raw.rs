@@ -9,6 +9,7 @@
 pub mod cpu;
 pub(crate) mod ring;
 pub(crate) mod sys;
+pub(crate) mod xdp;
 
 use crate::cipher::Cipher;
 use crate::suite::Suite;

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::io::af_packet::{AfPacket, Receive, Settings};
+use pc5_dataplane::io::af_xdp::Queue;
 use pc5_dataplane::io::netns::Namespace;
 use pc5_dataplane::io::pnet::Pnet;
+use pc5_dataplane::io::probe::{self, Choice, Request, Way};
 use pc5_dataplane::io::{Link, PacketIo, Share, Traffic, TxOutcome, worker_of};
 use pc5_dataplane::pdu::{Address, parse};
 use pc5_dataplane::verdict::Verdict;
@@ -76,14 +78,20 @@ fn open(ns: &Namespace, settings: &Settings) -> AfPacket {
     ns.inside(|| AfPacket::open(settings)).unwrap().unwrap()
 }
 
-const WAYS: [Receive; 3] = [Receive::BLOCKS, Receive::FRAMES, Receive::Socket];
+/// Ways in, and ways out.
+const WAYS: [(Receive, Option<Queue>); 4] = [
+    (Receive::BLOCKS, None),
+    (Receive::FRAMES, None),
+    (Receive::Socket, None),
+    (Receive::BLOCKS, Some(Queue { index: 0, zero_copy: false })),
+];
 
 #[test]
 fn frames_cross_in_order_and_are_counted() {
     let Some((a, b)) = wire("frames_cross_in_order_and_are_counted") else { return };
-    for receive in WAYS {
-        let mut near = open(&a, &Settings { receive, ..Settings::new("air0") });
-        let mut far = open(&b, &Settings { receive, ..Settings::new("air1") });
+    for (receive, xdp) in WAYS {
+        let mut near = open(&a, &Settings { receive, xdp, ..Settings::new("air0") });
+        let mut far = open(&b, &Settings { receive, xdp, ..Settings::new("air1") });
         let frames: Vec<_> = (0..600).map(|i| frame(link(), 1, i, 60 + i as usize % 1_455)).collect();
         let mut batch = sealed(&frames);
         batch.slots_mut()[3].verdict = Verdict::NoKey;
@@ -104,9 +112,9 @@ fn frames_cross_in_order_and_are_counted() {
 #[test]
 fn a_tag_is_put_on_what_leaves_and_taken_off_what_comes() {
     let Some((a, b)) = wire("a_tag_is_put_on_what_leaves_and_taken_off_what_comes") else { return };
-    let mut near = open(&a, &Settings { tag: Some(0x2005), ..Settings::new("air0") });
-    for receive in WAYS {
-        let mut far = open(&b, &Settings { receive, ..Settings::new("air1") });
+    for (receive, xdp) in WAYS {
+        let mut near = open(&a, &Settings { tag: Some(0x2005), xdp, ..Settings::new("air0") });
+        let mut far = open(&b, &Settings { receive, xdp, ..Settings::new("air1") });
         let frames = [frame(link(), 1, 1, 60), frame(link(), 1, 2, 1_514)];
         let wire = Tcpdump::start(&b, "air1");
         assert_eq!(near.tx(&sealed(&frames)).unwrap(), sent(2));
@@ -168,15 +176,16 @@ impl Tcpdump {
 #[test]
 fn what_does_not_fit_is_named_and_the_rest_goes() {
     let Some((a, b)) = wire("what_does_not_fit_is_named_and_the_rest_goes") else { return };
-    let mut near = open(&a, &Settings::new("air0"));
     let mut far = open(&b, &Settings::new("air1"));
-    assert_eq!(near.max_frame(), 1_514);
-    let frames: Vec<_> =
-        [100, 1_514, 1_515, 9_000, 100].iter().map(|&len| frame(link(), 1, len as u32, len)).collect();
-    let outcome = near.tx(&sealed(&frames)).unwrap();
-    // The kernel's limit leaves room for a tag on most drivers; ours does not.
-    assert_eq!((outcome.sent, outcome.too_long, outcome.total()), (3, 2, 5));
-    assert_eq!(drain(&mut far, 3).len(), 3);
+    for (_, xdp) in WAYS {
+        let mut near = open(&a, &Settings { xdp, ..Settings::new("air0") });
+        assert_eq!(near.max_frame(), 1_514);
+        let frames: Vec<_> =
+            [100, 1_514, 1_515, 9_000, 100].iter().map(|&len| frame(link(), 1, len as u32, len)).collect();
+        let outcome = near.tx(&sealed(&frames)).unwrap();
+        assert_eq!((outcome.sent, outcome.too_long, outcome.total()), (3, 2, 5));
+        assert_eq!(drain(&mut far, 3).len(), 3);
+    }
 }
 
 #[test]
@@ -249,10 +258,10 @@ fn workers_share_frames_by_address_pair() {
 #[test]
 fn a_link_that_goes_down_or_away_comes_back() {
     let Some((a, b)) = wire("a_link_that_goes_down_or_away_comes_back") else { return };
-    for receive in WAYS {
+    for (receive, xdp) in WAYS {
         a.inside(|| {
-            let mut near = AfPacket::open(&Settings { receive, ..Settings::new("air0") }).unwrap();
-            let settings = Settings { receive, ..Settings::new("air1") };
+            let mut near = AfPacket::open(&Settings { receive, xdp, ..Settings::new("air0") }).unwrap();
+            let settings = Settings { receive, xdp, ..Settings::new("air1") };
             let mut far = b.inside(|| AfPacket::open(&settings)).unwrap().unwrap();
             let one = sealed(&[frame(link(), 1, 1, 100)]);
             near.tx(&one).unwrap();
@@ -340,6 +349,36 @@ fn pnet_is_a_port_like_the_others() {
         assert_eq!(drain(&mut calls, 1).len(), 1);
     })
     .unwrap();
+}
+
+#[test]
+fn the_best_way_is_taken_and_says_what_it_lacks() {
+    let Some((a, b)) = wire("the_best_way_is_taken_and_says_what_it_lacks") else { return };
+    let request =
+        |name: &str, choice| Request { choice, raw: Some(Settings::new(name)), udp: None, workers: 2 };
+    let make = |ns: &Namespace, request: &Request| ns.inside(|| probe::open(request)).unwrap().unwrap();
+    let ways = [Way::AfPacket, Way::Pnet, Way::AfXdp].map(Choice::Only);
+    for choice in ways.into_iter().chain([Choice::Auto]) {
+        let mut near = make(&a, &request("air0", choice));
+        let mut far = make(&b, &request("air1", choice));
+        assert!(choice == Choice::Only(near.way) || choice == Choice::Auto);
+        if near.way == Way::AfXdp {
+            // A veth pair has one queue: the second worker sends otherwise, and that is said.
+            let [lack] = &near.refused[..] else { panic!("{:?}", near.refused) };
+            assert!(lack.to_string().contains("AF_XDP"), "{lack}");
+        } else {
+            assert!(near.refused.is_empty() || choice == Choice::Auto, "{:?}", near.refused);
+        }
+        let frames: Vec<_> =
+            (1..=40).map(|n| frame(Address::link(id(0xff_fffe), id(n)), 1, n, 200)).collect();
+        for port in &mut near.data {
+            assert_eq!(port.tx(&sealed(&frames)).unwrap(), sent(40), "{}", port.name());
+        }
+        near.signalling.tx(&sealed(&[frame(link(), 28, 1, 60)])).unwrap();
+        assert_eq!(drain(far.signalling.as_mut(), 1).len(), 1);
+        let got: usize = far.data.iter_mut().map(|port| drain(port.as_mut(), 80).len()).sum();
+        assert_eq!(got, 80, "{choice:?}");
+    }
 }
 
 #[test]

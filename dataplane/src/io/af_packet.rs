@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::af_xdp::{Queue, XdpOutput};
 use super::error::{IoError, Step};
 use super::{Interface, Link, PacketIo, PortCounters, Share, Traffic, TxOutcome, filter, limits};
 use crate::batch::{Batch, Meta};
@@ -66,6 +67,8 @@ pub struct Settings {
     pub promiscuous: bool,
     /// Sends past the queueing discipline.
     pub bypass: bool,
+    /// Sends through AF_XDP instead of `sendmmsg`.
+    pub xdp: Option<Queue>,
 }
 
 impl Settings {
@@ -78,6 +81,7 @@ impl Settings {
             receive: Receive::BLOCKS,
             promiscuous: true,
             bypass: true,
+            xdp: None,
         }
     }
 }
@@ -136,21 +140,51 @@ impl AfPacket {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_shared(settings: &Settings, workers: usize) -> Result<Vec<Self>, IoError> {
-        if workers <= 1 {
-            return Ok(vec![Self::open(settings)?]);
-        }
-        let fanout = Fanout::default();
-        (0..workers)
-            .map(|worker| Self::open_as(settings, Share { worker, of: workers }, Some(fanout.clone())))
+        let fanout = (workers > 1).then(Fanout::default);
+        (0..workers.max(1))
+            .map(|worker| Self::open_as(settings, Share { worker, of: workers.max(1) }, fanout.clone()))
             .collect()
+    }
+
+    /// As [`Self::open_shared`], each worker sending through AF_XDP on the queue of its number, as long as there are such
+    /// queues; with the reason why the others send by `sendmmsg`.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also when not even the first worker gets a queue.
+    pub fn open_shared_xdp(
+        settings: &Settings,
+        workers: usize,
+    ) -> Result<(Vec<Self>, Option<IoError>), IoError> {
+        let fanout = (workers > 1).then(Fanout::default);
+        let mut ports = Vec::new();
+        let mut no_queue = None;
+        for worker in 0..workers.max(1) {
+            let share = Share { worker, of: workers.max(1) };
+            let queue = Queue { index: worker as u32, zero_copy: false };
+            let wanted = no_queue.is_none().then_some(queue);
+            let open = |xdp| Self::open_as(&Settings { xdp, ..settings.clone() }, share, fanout.clone());
+            ports.push(match open(wanted) {
+                Err(why @ IoError::Open { step: Step::Xdp, .. }) if worker > 0 => {
+                    no_queue = Some(why);
+                    open(None)?
+                }
+                port => port?,
+            });
+        }
+        Ok((ports, no_queue))
     }
 
     fn open_as(settings: &Settings, share: Share, fanout: Option<Fanout>) -> Result<Self, IoError> {
         let interface = Interface::find(&settings.interface)?;
-        let input = Input::open(settings, share, fanout.as_ref(), &interface)?;
+        // Output first: a place in the group of workers is taken only when nothing can fail any more.
         let output = Output::open(settings, &interface)?;
+        let input = Input::open(settings, share, fanout.as_ref(), &interface)?;
         Ok(Self {
-            name: format!("{} (af_packet)", interface.name),
+            name: format!(
+                "{} ({})",
+                interface.name,
+                if settings.xdp.is_some() { "af_packet, af_xdp" } else { "af_packet" }
+            ),
             settings: settings.clone(),
             share,
             fanout,
@@ -244,7 +278,7 @@ impl PacketIo for AfPacket {
     }
 
     fn max_frame(&self) -> usize {
-        self.interface.mtu + ETHERNET_HEADER
+        self.interface.mtu + spec::ETHERNET_HEADER_LEN
     }
 }
 
@@ -283,7 +317,7 @@ impl Input {
                 FrameRing::new(socket.as_fd(), frame_len, frames).map(InputWay::Frames)
             }
             Receive::Socket => {
-                let longest = interface.mtu + ETHERNET_HEADER + spec::TAG_LEN;
+                let longest = interface.mtu + spec::ETHERNET_HEADER_LEN + spec::TAG_LEN;
                 Ok(InputWay::Socket(Box::new(ReceiveBurst::new(SOCKET_BURST, longest)), 0, 0))
             }
         }
@@ -367,8 +401,34 @@ fn push(batch: &mut Batch, counters: &mut PortCounters, frame: RingFrame<'_>) ->
     Take::Full
 }
 
+/// The way out.
+enum Output {
+    Socket(SocketOutput),
+    Xdp(Box<XdpOutput>),
+}
+
+impl Output {
+    fn open(settings: &Settings, interface: &Interface) -> Result<Self, IoError> {
+        let tag = settings.tag.map(|tci| {
+            let ([a, b], [c, d]) = (spec::TPID.to_be_bytes(), tci.to_be_bytes());
+            [a, b, c, d]
+        });
+        match settings.xdp {
+            None => SocketOutput::open(settings.bypass, interface, tag).map(Self::Socket),
+            Some(queue) => XdpOutput::open(queue, interface, tag).map(|o| Self::Xdp(Box::new(o))),
+        }
+    }
+
+    fn send(&mut self, batch: &Batch) -> io::Result<TxOutcome> {
+        match self {
+            Self::Socket(output) => output.send(batch),
+            Self::Xdp(output) => output.send(batch),
+        }
+    }
+}
+
 /// The sending socket.
-struct Output {
+struct SocketOutput {
     socket: Socket,
     burst: SendBurst,
     /// Slots under way in one call of `send`.
@@ -376,11 +436,11 @@ struct Output {
     tag: Option<[u8; spec::TAG_LEN]>,
 }
 
-impl Output {
-    fn open(settings: &Settings, interface: &Interface) -> Result<Self, IoError> {
+impl SocketOutput {
+    fn open(bypass: bool, interface: &Interface, tag: Option<[u8; spec::TAG_LEN]>) -> Result<Self, IoError> {
         let name = &interface.name;
         let socket = packet_socket().map_err(IoError::open(name, Step::Socket))?;
-        if settings.bypass {
+        if bypass {
             sys::set_packet_option(socket.as_fd(), libc::PACKET_QDISC_BYPASS, 1)
                 .map_err(IoError::open(name, Step::Options))?;
         }
@@ -389,10 +449,6 @@ impl Output {
         // EtherType 0: a socket that never receives.
         socket.bind(&sys::link_address(interface.index, 0)).map_err(IoError::open(name, Step::Bind))?;
         let _ = socket.take_error();
-        let tag = settings.tag.map(|tci| {
-            let ([a, b], [c, d]) = (spec::TPID.to_be_bytes(), tci.to_be_bytes());
-            [a, b, c, d]
-        });
         Ok(Self { socket, burst: SendBurst::new(limits::BURST), slots: Vec::new(), tag })
     }
 
@@ -409,7 +465,7 @@ impl Output {
                 let frame = batch.frame(slot as usize);
                 let parts = match &tag {
                     None => [frame, &[][..], &[]],
-                    Some(tag) => [&frame[..TAG_AT], tag, &frame[TAG_AT..]],
+                    Some(tag) => [&frame[..spec::TAG_AT], tag, &frame[spec::TAG_AT..]],
                 };
                 Outgoing { parts, to: None, segment: None }
             });
@@ -533,9 +589,6 @@ impl Fanout {
     }
 }
 
-/// Octets before the EtherType of an untagged frame and with it.
-const TAG_AT: usize = 12;
-const ETHERNET_HEADER: usize = 14;
 /// Headers of a place in a ring of frames, rounded up.
 const RING_OVERHEAD: usize = 128;
 /// Messages a call where there is no ring.

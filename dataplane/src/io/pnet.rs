@@ -114,10 +114,10 @@ impl Pnet {
             None => frame,
             Some(tci) => {
                 self.tagged.clear();
-                self.tagged.extend_from_slice(&frame[..TAG_AT]);
+                self.tagged.extend_from_slice(&frame[..spec::TAG_AT]);
                 self.tagged.extend(spec::TPID.to_be_bytes());
                 self.tagged.extend(tci.to_be_bytes());
-                self.tagged.extend_from_slice(&frame[TAG_AT..]);
+                self.tagged.extend_from_slice(&frame[spec::TAG_AT..]);
                 &self.tagged
             }
         };
@@ -189,7 +189,7 @@ impl PacketIo for Pnet {
     }
 
     fn max_frame(&self) -> usize {
-        self.channel.interface.mtu + TAG_AT + 2
+        self.channel.interface.mtu + spec::ETHERNET_HEADER_LEN
     }
 }
 
@@ -238,7 +238,5 @@ impl Open {
     }
 }
 
-/// Octets of both addresses.
-const TAG_AT: usize = 12;
 /// Octets read beyond the MTU: a frame that fills the buffer was longer.
 const ROOM: usize = 64;
