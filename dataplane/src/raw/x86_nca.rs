@@ -119,7 +119,7 @@ impl<G: NcaGenerator> Avx512Nca<G> {
         let mut tags = unsafe { tags(&group, &hqp, &aad) };
         for (lane, place) in places.iter().enumerate() {
             let job = &mut jobs[usize::from(*place)];
-            let (start, end) = (job.start as usize, (job.start + job.len) as usize);
+            let (start, end) = (job.start as usize, job.start as usize + job.len as usize);
             if job.clear_data {
                 let part = |r: &[Z; 4]| block(r[lane / 4], lane % 4);
                 let aad = &job.aad[..Job::AAD_LEN];
