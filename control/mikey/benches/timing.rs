@@ -72,6 +72,21 @@ fn welch(samples: impl Iterator<Item = (bool, f64)>) -> f64 {
     if error == 0.0 { 0.0 } else { (mean[0] - mean[1]) / error.sqrt() }
 }
 
+/// As [`timed`], in processor time of this thread: other programs disturb less, but the clock itself takes longer to
+/// read, so it serves the long operations.
+fn timed_on_cpu<T>(work: impl FnOnce() -> T) -> u64 {
+    let now = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+    };
+    let begin = now();
+    let out = work();
+    let time = now() - begin;
+    drop(black_box(out));
+    time
+}
+
+/// The nanoseconds that the work takes.
 fn timed<T>(work: impl FnOnce() -> T) -> u64 {
     let begin = Instant::now();
     let out = work();
@@ -112,7 +127,7 @@ fn main() {
     // HashToIntegerRange: the input is SSV || identifier. The fixed one has no bit set, so that the plant shows.
     let fixed_input = [0; 48];
     for planted in [false, true] {
-        let count = samples(400_000);
+        let count = samples(500_000);
         let mut input = [0; 48];
         let t = largest_t(count, &mut rng, |fixed, rng| {
             let mut random = [0; 48];
@@ -153,7 +168,7 @@ fn main() {
             let ssk = Ssk::from_octets(&ssk_octets).expect("an SSK");
             let pvt = Pvt::from_octets(&pvt_octets).expect("a PVT");
             let key = SigningKey::new(&id, ssk, pvt, authority.kpak()).expect("a pair of this identity");
-            timed(|| {
+            timed_on_cpu(|| {
                 if planted {
                     leak(black_box(&ssk_octets), 300);
                 }
@@ -196,11 +211,11 @@ fn main() {
             let rsk = Rsk::from_octets(&receiver.rsk).expect("a point of order q");
             if prepared {
                 let ready = PreparedRsk::new(&receiver.id, &rsk, &kms).expect("the key of this identity");
-                timed(|| ready.decapsulate(black_box(&receiver.data)).expect("it is ours"))
+                timed_on_cpu(|| ready.decapsulate(black_box(&receiver.data)).expect("it is ours"))
             } else {
-                timed(|| {
+                timed_on_cpu(|| {
                     if planted {
-                        leak(black_box(&receiver.rsk), 5000);
+                        leak(black_box(&receiver.rsk), 20_000);
                     }
                     decapsulate(&receiver.id, &rsk, &kms, black_box(&receiver.data)).expect("it is ours")
                 })

@@ -1,7 +1,7 @@
 //! Both directions with wolfCrypt over random identities, keys and messages; every altered one is refused by both.
 //!
 //! Where libwolfssl-dev is missing the tests say so and end. The rounds are 1000 in a release build and 40 in a
-//! debug build; `MIKEY_INTEROP_ROUNDS` sets another number.
+//! debug build; `MIKEY_INTEROP_ROUNDS` sets another number, `MIKEY_INTEROP_SEED` another sequence.
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod interop;
 
@@ -18,6 +18,11 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 fn rounds() -> usize {
     let default = if cfg!(debug_assertions) { 40 } else { 1000 };
     std::env::var("MIKEY_INTEROP_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(default)
+}
+
+fn generator(scheme: u64) -> ChaCha20Rng {
+    let seed: u64 = std::env::var("MIKEY_INTEROP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    ChaCha20Rng::seed_from_u64(seed << 8 | scheme)
 }
 
 /// 1 to `most` random octets that do not begin with zero.
@@ -42,7 +47,7 @@ fn eccsi_agrees_with_wolfcrypt() {
         Ok(wolf) => wolf,
         Err(reason) => return println!("skipped: {reason}"),
     };
-    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let mut rng = generator(1);
     for round in 0..rounds() {
         let id = random_octets(&mut rng, 60);
         let message = random_octets(&mut rng, 700);
@@ -112,7 +117,7 @@ fn sakke_agrees_with_wolfcrypt() {
         Ok(wolf) => wolf,
         Err(reason) => return println!("skipped: {reason}"),
     };
-    let mut rng = ChaCha20Rng::seed_from_u64(2);
+    let mut rng = generator(2);
     for round in 0..rounds() {
         let id = random_octets(&mut rng, 100);
         let secret = KmsMasterSecret::generate(&mut rng);

@@ -33,12 +33,15 @@ pub(crate) struct WolfCrypt {
     child: Child,
     to: Option<ChildStdin>,
     from: ChildStdout,
+    program: PathBuf,
 }
 
 impl WolfCrypt {
     /// Builds and starts the program; where that is not possible, the reason.
     pub(crate) fn start(name: &str) -> Result<Self, String> {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+        // Several runs may be under way at once.
+        let name = format!("{name}-{}", std::process::id());
         let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("wolfcrypt-{name}"));
         let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
         let compiler = cc::Build::new()
@@ -58,7 +61,9 @@ impl WolfCrypt {
         let probe = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("probe-{name}.c"));
         std::fs::write(&probe, PROBE)
             .map_err(|error| format!("cannot write {}: {error}", probe.display()))?;
-        if !build(&probe)?.status.success() {
+        let probed = build(&probe)?.status.success();
+        let _ = std::fs::remove_file(&probe);
+        if !probed {
             return Err(
                 "no wolfCrypt with ECCSI and SAKKE here; on Debian: apt-get install libwolfssl-dev".into()
             );
@@ -71,7 +76,7 @@ impl WolfCrypt {
             .spawn()
             .map_err(|error| format!("the C program did not start: {error}"))?;
         let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Ok(Self { child, to: Some(to), from })
+        Ok(Self { child, to: Some(to), from, program })
     }
 
     /// One request: the answer's fields, or nothing where wolfCrypt refused.
@@ -104,5 +109,6 @@ impl Drop for WolfCrypt {
     fn drop(&mut self) {
         drop(self.to.take()); // the end of its input ends the program
         let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.program);
     }
 }
