@@ -5,3 +5,4 @@ pub(crate) mod bench;
 pub(crate) mod mikey;
 pub(crate) mod pki;
 pub(crate) mod replay;
+pub(crate) mod serve;

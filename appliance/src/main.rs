@@ -28,6 +28,8 @@ enum Command {
     Bench(cmd::bench::Args),
     /// Laboratory certification authority: roots, certificates, revocation.
     Pki(cmd::pki::Args),
+    /// Network functions over HTTPS.
+    Serve(cmd::serve::Args),
     /// One computation from hexadecimal arguments: cipher, mac, seal, open, kdf.
     Algo(cmd::algo::Args),
 }
@@ -46,6 +48,7 @@ fn main() -> std::process::ExitCode {
         Command::Mikey(args) => cmd::mikey::run(args),
         Command::Bench(args) => cmd::bench::run(args),
         Command::Pki(args) => cmd::pki::run(args),
+        Command::Serve(args) => cmd::serve::run(args),
         Command::Algo(args) => cmd::algo::run(args),
     };
     exit::report(result)
