@@ -31,6 +31,7 @@ pub mod netns;
 mod peers;
 pub mod pnet;
 pub mod probe;
+pub mod tun;
 pub mod udp;
 
 pub use error::{IoError, Step};

@@ -419,7 +419,11 @@ impl Receivers {
         let state = self.senders.get_mut(&state_key).expect("entered above");
         for &t in &self.tentative {
             let c = &mut self.contexts[t as usize];
-            if integrity && c.id.address == id.address && c.id.index() == id.index() && c.id.key_id() < state.oldest {
+            if integrity
+                && c.id.address == id.address
+                && c.id.index() == id.index()
+                && c.id.key_id() < state.oldest
+            {
                 c.standing = Standing::Gone;
             }
         }

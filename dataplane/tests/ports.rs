@@ -5,14 +5,16 @@
 use std::time::{Duration, Instant};
 
 use pc5_dataplane::batch::{Batch, Meta};
-use pc5_dataplane::ids::{GroupId, Layer2Id};
+use pc5_dataplane::ids::{GroupId, Layer2Id, Lcid, SduType};
 use pc5_dataplane::io::af_packet::{AfPacket, Receive, Settings};
 use pc5_dataplane::io::af_xdp::Queue;
 use pc5_dataplane::io::netns::Namespace;
 use pc5_dataplane::io::pnet::Pnet;
 use pc5_dataplane::io::probe::{self, Choice, Request, Way};
-use pc5_dataplane::io::{Link, PacketIo, Share, Traffic, TxOutcome, worker_of};
+use pc5_dataplane::io::tun::{Kind, Tun, fitting_mtu};
+use pc5_dataplane::io::{Interface, Link, PacketIo, Share, Traffic, TxOutcome, worker_of};
 use pc5_dataplane::pdu::{Address, parse};
+use pc5_dataplane::suite::Suite;
 use pc5_dataplane::verdict::Verdict;
 
 const SOON: Duration = Duration::from_millis(100);
@@ -347,6 +349,63 @@ fn pnet_is_a_port_like_the_others() {
         await_link(&mut near, Link::Up);
         assert_eq!(near.tx(&one).unwrap(), sent(1));
         assert_eq!(drain(&mut calls, 1).len(), 1);
+    })
+    .unwrap();
+}
+
+#[test]
+fn programs_talk_through_a_device() {
+    let test = "programs_talk_through_a_device";
+    let Some(ns) = Namespace::or_skip(test) else { return };
+    ns.inside(|| {
+        let mtu = fitting_mtu(1_514, Suite::Aes256Gcm, Kind::Ip);
+        assert_eq!((mtu, fitting_mtu(1_514, Suite::Aes256Gcm, Kind::Ethernet)), (1_477, 1_463));
+        let mut tun = match Tun::open("ue%d", Kind::Ip, mtu) {
+            Ok(tun) => tun,
+            Err(e) => return eprintln!("{test} skipped: {e}"),
+        };
+        assert_eq!((tun.name(), Interface::find("ue0").unwrap().mtu), ("ue0", mtu));
+        ns.ip("addr add 10.1.0.1/24 dev ue0").unwrap();
+        let socket = std::net::UdpSocket::bind("10.1.0.1:7000").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        // One that the kernel has to cut, so that nothing longer than the MTU comes.
+        socket.send_to(&[7; 3_000], "10.1.0.2:8000").unwrap();
+        socket.send_to(b"ask", "10.1.0.2:8000").unwrap();
+        let mut batch = Batch::new(16);
+        let end = Instant::now() + Duration::from_secs(2);
+        let is_ours = |sdu: &[u8]| (sdu[0] >> 4 == 4 && sdu[9] == 17).then(link);
+        while batch.len() < 4 && Instant::now() < end {
+            tun.rx(&mut batch, SOON, is_ours).unwrap();
+        }
+        assert_eq!(batch.len(), 4, "three fragments and a whole one");
+        assert!((0..4).all(|i| batch.data(i).len() <= mtu));
+        assert_eq!(batch.slots()[3].sdu_type, SduType::Ip);
+
+        // The last one goes back, addresses turned round; the checksums stay right.
+        let mut answer = batch.data(3).to_vec();
+        let (source, destination) = (answer[12..16].to_vec(), answer[16..20].to_vec());
+        answer[12..16].copy_from_slice(&destination);
+        answer[16..20].copy_from_slice(&source);
+        let ports: Vec<u8> = [&answer[22..24], &answer[20..22]].concat();
+        answer[20..24].copy_from_slice(&ports);
+        batch.clear();
+        for (sdu, sdu_type) in
+            [(&answer[..], SduType::Ip), (b"\0no packet", SduType::Ip), (&answer, SduType::NonIp)]
+        {
+            let slot = batch.push_sdu(link(), Lcid::USER, sdu_type, sdu, Meta::default()).unwrap();
+            batch.slots_mut()[slot].verdict = Verdict::Accepted;
+        }
+        let outcome = tun.tx(&batch).unwrap();
+        assert_eq!((outcome.sent, outcome.failed()), (1, 1), "{outcome:?}");
+        let mut got = [0; 16];
+        let (n, from) = socket.recv_from(&mut got).unwrap();
+        assert_eq!((&got[..n], from.to_string().as_str()), (&b"ask"[..], "10.1.0.2:8000"));
+        assert_eq!(tun.counters().received, 4);
+
+        let tap = Tun::open("tap0", Kind::Ethernet, 1_400).unwrap();
+        assert_eq!((tap.mtu(), Interface::find("tap0").unwrap().mtu), (1_400, 1_400));
+        drop(tap);
+        assert!(Interface::find("tap0").is_err(), "gone with its port");
     })
     .unwrap();
 }

@@ -36,7 +36,8 @@ pub enum Receive {
         /// Milliseconds after which a block is handed over as it is.
         timer_ms: u32,
     },
-    /// TPACKET_V2: each frame is there at once.
+    /// TPACKET_V2: each frame is there at once. On a busy link frames are gathered for a moment, so that they do not cost a
+    /// wake-up each.
     Frames {
         /// Places, a power of two.
         frames: usize,
@@ -78,7 +79,8 @@ impl Settings {
             interface: interface.to_owned(),
             tag: None,
             traffic: Traffic::All,
-            receive: Receive::BLOCKS,
+            // On an idle link blocks cost milliseconds at every hop.
+            receive: Receive::FRAMES,
             promiscuous: true,
             bypass: true,
             xdp: None,

@@ -7,7 +7,7 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 use socket2::{SockAddr, SockAddrStorage, SockFilter};
@@ -204,6 +204,14 @@ pub(crate) fn interface_is_running(fd: BorrowedFd<'_>, name: &str) -> io::Result
 
 /// Asks about an interface with one of the `SIOCGIF...` calls, which write within `ifreq`.
 fn query(fd: BorrowedFd<'_>, name: &str, what: libc::Ioctl) -> io::Result<libc::ifreq> {
+    let mut request = interface_request(name)?;
+    // SAFETY: the kernel reads the name and writes an answer within `request`.
+    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), what, &raw mut request) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(request) }
+}
+
+/// A request about an interface, otherwise zero.
+fn interface_request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: all zero is a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { zeroed() };
     if name.len() >= request.ifr_name.len() || name.as_bytes().contains(&0) {
@@ -212,9 +220,40 @@ fn query(fd: BorrowedFd<'_>, name: &str, what: libc::Ioctl) -> io::Result<libc::
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
-    // SAFETY: the kernel reads the name and writes an answer within `request`.
-    let rc = unsafe { libc::ioctl(fd.as_raw_fd(), what, &raw mut request) };
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(request) }
+    Ok(request)
+}
+
+/// Makes an opened `/dev/net/tun` a device without offloads and packet information; says its name.
+pub(crate) fn make_tun(fd: BorrowedFd<'_>, name: &str, ethernet: bool) -> io::Result<String> {
+    let mut request = interface_request(name)?;
+    let kind = if ethernet { libc::IFF_TAP } else { libc::IFF_TUN };
+    request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: the kernel reads name and flags, and writes the name, within `request`.
+    if unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let octets = request.ifr_name.iter().map(|&c| c as u8).take_while(|&c| c != 0).collect();
+    String::from_utf8(octets).map_err(io::Error::other)
+}
+
+/// Sets an interface's MTU and sets it up.
+pub(crate) fn bring_up(name: &str, mtu: usize) -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+    let mut request = interface_request(name)?;
+    request.ifr_ifru.ifru_mtu = i32::try_from(mtu).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads name and MTU within `request`.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU as _, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut request = query(socket.as_fd(), name, libc::SIOCGIFFLAGS as _)?;
+    // SAFETY: the call filled in this member of the union.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    // SAFETY: the kernel reads name and flags within `request`.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// One message of a burst to send.
