@@ -156,7 +156,9 @@ fn tshark_reads_what_we_make() {
     let mut tshark = Command::new("tshark");
     tshark.arg("-r").arg(&file).args(["-T", "fields", "-E", "separator=|", "-o"]);
     tshark.arg("uat:user_dlts:\"User 0 (DLT=147)\",\"mikey\",\"0\",\"\",\"0\",\"\"");
-    FIELDS.iter().for_each(|f| drop(tshark.args(["-e", f])));
+    for field in FIELDS {
+        tshark.args(["-e", field]);
+    }
     let output = tshark.output().unwrap();
     std::fs::remove_file(&file).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
