@@ -314,7 +314,7 @@ impl Input {
                     .map(InputWay::Blocks)
             }
             Receive::Frames { frames } => {
-                let frame_len = (interface.mtu + RING_OVERHEAD).next_power_of_two();
+                let frame_len = interface.mtu + RING_OVERHEAD;
                 let frames = frames.next_power_of_two().clamp(64, 1 << 17);
                 FrameRing::new(socket.as_fd(), frame_len, frames).map(InputWay::Frames)
             }
@@ -598,4 +598,4 @@ const SOCKET_BURST: usize = 64;
 /// Frames in a gathering time from which on a link is busy.
 const BUSY: u32 = 4;
 /// How long frames are gathered on a busy link.
-const GATHER: Duration = Duration::from_micros(60);
+const GATHER: Duration = Duration::from_micros(120);

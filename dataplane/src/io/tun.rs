@@ -4,7 +4,7 @@
 //! also where a bridge forwards them from an interface that has offloads.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
@@ -171,7 +171,8 @@ impl Tun {
             if slot.verdict != Verdict::Accepted || slot.sdu_type != self.kind.sdu_type() {
                 continue;
             }
-            match self.file.write(batch.data(i)) {
+            // The device takes a packet whole or not at all.
+            match rustix::io::write(&self.file, batch.data(i)).map_err(io::Error::from) {
                 Ok(_) => outcome.sent += 1,
                 Err(e) => match SendError::of(&e) {
                     SendError::Again | SendError::Full | SendError::NoBuffer => outcome.overload += 1,

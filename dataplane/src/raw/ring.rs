@@ -198,6 +198,9 @@ impl BlockRing {
 pub(crate) struct FrameRing {
     map: Map,
     frame_len: usize,
+    /// Frames in a block: none lies across the end of one.
+    in_block: usize,
+    block_len: usize,
     frames: usize,
     /// Frame to read next.
     next: usize,
@@ -214,27 +217,32 @@ mod v2 {
 }
 
 impl FrameRing {
-    /// `frames` places of `frame_len` octets, headers included; both powers of two.
+    /// At least `frames` places of at least `frame_len` octets, headers included.
     pub(crate) fn new(fd: BorrowedFd<'_>, frame_len: usize, frames: usize) -> io::Result<Self> {
-        let block_len = frame_len.max(65_536);
-        let frames = frames.max(block_len / frame_len);
+        // An odd number of cache lines: places then begin in all sets of the caches, not in a few.
+        let frame_len = (frame_len.div_ceil(64) | 1) * 64;
+        let block_len = frame_len.next_power_of_two().max(1 << 18);
+        let in_block = block_len / frame_len;
+        let blocks = frames.div_ceil(in_block);
+        let frames = blocks * in_block;
         sys::set_frame_ring(
             fd,
             &libc::tpacket_req {
                 tp_block_size: block_len as u32,
-                tp_block_nr: (frames * frame_len / block_len) as u32,
+                tp_block_nr: blocks as u32,
                 tp_frame_size: frame_len as u32,
                 tp_frame_nr: frames as u32,
             },
         )?;
-        Ok(Self { map: Map::new(fd, frames * frame_len)?, frame_len, frames, next: 0 })
+        Ok(Self { map: Map::new(fd, blocks * block_len)?, frame_len, in_block, block_len, frames, next: 0 })
     }
 
     /// Gives frames to `sink` until it is full or the ring is empty.
     pub(crate) fn drain(&mut self, mut sink: impl FnMut(RingFrame<'_>) -> Take) {
         // Once round at most: a kernel that refills as fast as we read must not keep us here.
         for _ in 0..self.frames {
-            let base = self.next * self.frame_len;
+            let base =
+                self.next / self.in_block * self.block_len + self.next % self.in_block * self.frame_len;
             if self.map.word(base + v2::STATUS).load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
                 return;
             }
