@@ -86,11 +86,13 @@ const TIERS: &[Tier] = &[
     Tier { kernel: Kernel::Portable, suites: &[Suite::Nca4, Suite::Nca5, Suite::Nca6], make: nca::portable },
     Tier { kernel: Kernel::Portable, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: aes_gcm::portable },
     Tier { kernel: Kernel::Ring, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: ring_gcm::ring },
+    Tier { kernel: Kernel::AesNi, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: raw::aes_ni },
+    Tier { kernel: Kernel::Vaes256, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: raw::vaes256 },
     Tier { kernel: Kernel::Avx512, suites: &[Suite::Aes128Gcm, Suite::Aes256Gcm], make: raw::avx512 },
     Tier { kernel: Kernel::Avx512, suites: &[Suite::Eea1, Suite::Eea1Eia1], make: raw::avx512 },
     Tier { kernel: Kernel::Avx512, suites: &[Suite::Eea2, Suite::Eea2Eia2], make: raw::avx512 },
     Tier { kernel: Kernel::Avx512, suites: &[Suite::Eea3, Suite::Eea3Eia3], make: raw::avx512 },
-    Tier { kernel: Kernel::Avx512, suites: &[Suite::Nca4, Suite::Nca6], make: raw::avx512 },
+    Tier { kernel: Kernel::Avx512, suites: &[Suite::Nca4, Suite::Nca5, Suite::Nca6], make: raw::avx512 },
 ];
 
 fn make(suite: Suite, kernel: Kernel) -> Option<Box<dyn Cipher>> {

@@ -88,6 +88,13 @@ pub(super) fn dot(a: __m128i, b: __m128i) -> __m128i {
     let lo = _mm_clmulepi64_si128::<0x00>(a, b);
     let hi = _mm_clmulepi64_si128::<0x11>(a, b);
     let mid = _mm_xor_si128(_mm_clmulepi64_si128::<0x01>(a, b), _mm_clmulepi64_si128::<0x10>(a, b));
+    reduce(lo, mid, hi)
+}
+
+/// A product of 256 bits in three overlapping parts, times x^-128.
+#[inline]
+#[target_feature(enable = "pclmulqdq,sse4.1,ssse3")]
+pub(super) fn reduce(lo: __m128i, mid: __m128i, hi: __m128i) -> __m128i {
     let lo = _mm_xor_si128(lo, _mm_slli_si128::<8>(mid));
     let hi = _mm_xor_si128(hi, _mm_srli_si128::<8>(mid));
     let poly = _mm_set_epi64x(0, 0xc200_0000_0000_0000_u64 as i64);

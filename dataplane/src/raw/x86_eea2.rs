@@ -110,12 +110,17 @@ impl<const EIA: bool> Cipher for Avx512Eea2<EIA> {
 
     fn prefetch(&self, key: KeyIndex) {
         if let Some(key) = self.keys.as_slice().get(key.0 as usize) {
-            let p = std::ptr::from_ref(key).cast::<i8>();
-            for line in (0..size_of::<Eea2Key>()).step_by(64) {
-                // SAFETY: a prefetch reads nothing, and the address is inside `key`.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(line)) };
-            }
+            prefetch(key);
         }
+    }
+}
+
+#[inline(always)]
+fn prefetch(key: &Eea2Key) {
+    let p = std::ptr::from_ref(key).cast::<i8>();
+    for line in (0..size_of::<Eea2Key>()).step_by(64) {
+        // SAFETY: a prefetch reads nothing, and the address is inside `key`.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(line)) };
     }
 }
 
@@ -171,8 +176,14 @@ kernel_fn! {
     fn run<const EIA: bool, const OPEN: bool>(keys: &[Eea2Key], arena: &mut [u8], jobs: &mut [Job]) {
         let mac_len = if EIA { 4 } else { 0 };
         let (mut least, mut most) = (u32::MAX, 0);
+        let mut asked = u32::MAX;
         for job in &*jobs {
             check(job, arena.len(), mac_len, keys.len());
+            // Contexts of many keys do not stay near: all of a burst are asked for before the first is needed.
+            if job.key.0 != asked {
+                asked = job.key.0;
+                prefetch(&keys[asked as usize]);
+            }
             (least, most) = (least.min(job.len), most.max(job.len));
         }
         let n = jobs.len();

@@ -186,8 +186,14 @@ fn run_chunk<const RK: usize, const OPEN: bool>(keys: &[GcmKey<RK>], arena: &mut
     // Slots of each job: 1 (also for no octet) to 4, 5 for more, 6 for what is not ciphered.
     let mut class = [0u8; CHUNK];
     let (mut least, mut most) = (u8::MAX, 0);
+    let mut asked = u32::MAX;
     for (job, class) in jobs.iter().zip(&mut class) {
         check(job, arena.len(), TAG, keys.len());
+        // Contexts of many keys do not stay near: all of a burst are asked for before the first is needed.
+        if job.key.0 != asked {
+            asked = job.key.0;
+            prefetch(&keys[asked as usize]);
+        }
         let slots = job.len.max(1).div_ceil(64).min(5) as u8;
         *class = if job.clear_data { 6 } else { slots };
         (least, most) = (least.min(*class), most.max(*class));

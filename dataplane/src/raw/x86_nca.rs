@@ -38,9 +38,15 @@ pub(super) trait NcaGenerator: Send {
     /// The suite.
     const SUITE: Suite;
 
+    /// A key as the generator keeps it; groups point to such.
+    type Key: Default + Send;
+
     fn new() -> Box<Self>;
 
-    /// Loads keys (32 octets) and IVs and gives what the keystream begins with.
+    /// Expands a key of 32 octets.
+    fn expand(proof: Avx512, pek: &[u8]) -> Self::Key;
+
+    /// Loads keys and IVs and gives what the keystream begins with.
     ///
     /// # Safety
     /// The processor has what [`Avx512`] shows, and the group's pointers are as it says.
@@ -56,12 +62,21 @@ pub(super) trait NcaGenerator: Send {
 #[derive(Zeroize, ZeroizeOnDrop)]
 #[repr(C, align(32))]
 #[derive(Default)]
-struct NcaKey([u8; 32]);
+pub(super) struct NcaKey([u8; 32]);
+
+impl NcaKey {
+    /// As it is, for generators that load the key itself.
+    pub(super) fn new(pek: &[u8]) -> Self {
+        let mut key = Self::default();
+        key.0.copy_from_slice(pek);
+        key
+    }
+}
 
 /// One suite of the family.
-pub(super) struct Avx512Nca<G> {
+pub(super) struct Avx512Nca<G: NcaGenerator> {
     proof: Avx512,
-    keys: KeySlab<NcaKey>,
+    keys: KeySlab<G::Key>,
     /// Holds keystream between calls, and is wiped with the keys.
     generator: RefCell<Box<G>>,
 }
@@ -101,7 +116,7 @@ impl<G: NcaGenerator> Avx512Nca<G> {
             let job = &jobs[usize::from(*place)];
             group.count[lane] = job.count;
             group.bearer_direction[lane] = u32::from(job.bearer_direction);
-            group.key[lane] = self.keys.as_slice()[job.key.0 as usize].0.as_ptr();
+            group.key[lane] = std::ptr::from_ref(self.keys.get(job.key)).cast();
             group.data[lane] = base.wrapping_add(job.start as usize);
             group.len[lane] = if job.clear_data { 0 } else { job.len as usize };
             aad[lane][..Job::AAD_LEN].copy_from_slice(&job.aad[..Job::AAD_LEN]);
@@ -159,9 +174,7 @@ impl<G: NcaGenerator> Cipher for Avx512Nca<G> {
     }
 
     fn insert(&mut self, keys: &FrameKeys) -> KeyIndex {
-        let mut kept = NcaKey::default();
-        kept.0.copy_from_slice(keys.pek());
-        self.keys.insert(kept)
+        self.keys.insert(G::expand(self.proof, keys.pek()))
     }
 
     fn remove(&mut self, key: KeyIndex) {
@@ -179,7 +192,7 @@ impl<G: NcaGenerator> Cipher for Avx512Nca<G> {
     fn prefetch(&self, key: KeyIndex) {
         if let Some(key) = self.keys.as_slice().get(key.0 as usize) {
             // SAFETY: a prefetch reads nothing; every processor of this architecture has it.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(key.0.as_ptr().cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(key).cast()) };
         }
     }
 }
@@ -347,6 +360,11 @@ fn times(x: Z, constant: u16) -> Z {
 
 impl NcaGenerator for Snow5g16 {
     const SUITE: Suite = Suite::Nca4;
+    type Key = NcaKey;
+
+    fn expand(_: Avx512, pek: &[u8]) -> NcaKey {
+        NcaKey::new(pek)
+    }
 
     fn new() -> Box<Self> {
         Box::new(Self { sets: [Set([[0; 16]; 7]); 4] })

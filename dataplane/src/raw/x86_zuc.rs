@@ -13,9 +13,10 @@ use std::arch::x86_64::*;
 
 use zeroize::Zeroize;
 
+use super::cpu::Avx512;
 use super::x86_lanes::{BLOCK, Generator, Group, LANES, Row, Rows, SWAP_32, Z, field};
 use super::x86_lanes::{combine, key_words, load, octets, row, transpose, transpose_128};
-use super::x86_nca::{Hqp, NcaGenerator};
+use super::x86_nca::{Hqp, NcaGenerator, NcaKey};
 use crate::crypto::zuc::{D_128, D_256, S0, S1};
 use crate::suite::Suite;
 
@@ -404,6 +405,11 @@ impl Zuc16 {
 
 impl NcaGenerator for Zuc16 {
     const SUITE: Suite = Suite::Nca6;
+    type Key = NcaKey;
+
+    fn expand(_: Avx512, pek: &[u8]) -> NcaKey {
+        NcaKey::new(pek)
+    }
 
     fn new() -> Box<Self> {
         Self::unused()
