@@ -149,7 +149,9 @@ uint32_t pc5_imb_direct(struct imb *s, uint8_t *arena, const struct frame *f, ui
                         src[i] = dst[i] = arena + f[i].start;
                         len[i] = f[i].len;
                 }
-                IMB_SNOW3G_F8_N_BUFFER_MULTIKEY(s->mgr, (const snow3g_key_schedule_t *const *) keys, ivs, src, dst, len, n);
+                for (uint32_t i = 0; i < n; i += 16) /* it takes no more at a time */
+                        IMB_SNOW3G_F8_N_BUFFER_MULTIKEY(s->mgr, (const snow3g_key_schedule_t *const *) keys + i, ivs + i, src + i,
+                                                        dst + i, len + i, n - i < 16 ? n - i : 16);
                 return 0;
         case EIA1:
                 for (uint32_t i = 0; i < n; i++) {
