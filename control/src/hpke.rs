@@ -97,7 +97,7 @@ pub fn open(
 }
 
 /// Encapsulation with a given ephemeral key: fresh in [`seal`], fixed in vectors.
-fn seal_under(
+pub(crate) fn seal_under(
     ephemeral: &SecretKey,
     recipient: &PublicKey,
     context: Context<'_>,

@@ -1,0 +1,386 @@
+//! The member's live link: group keys, re-keying, keepalive, release.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pc5_dataplane::ids::{KdSessId, Lcid, LinkRole};
+use pc5_dataplane::keys::{Command, LinkKey, LinkPhase};
+use pc5_dataplane::suite::Suite;
+use rand_core::CryptoRng;
+
+use super::Core;
+use crate::clock::{Now, earlier};
+use crate::codec::Body;
+use crate::codec::direct::{Keepalive, Release, ReleaseReason};
+use crate::codec::entry::decode_entries;
+use crate::codec::go::{GroupKeyRequest, GroupKeyUpdate, RekeyCommand, Wrapped};
+use crate::credential::Leaf;
+use crate::group_owner::distribution::{KeyRing, KeySource, group_key_notice};
+use crate::group_owner::join::Refused;
+use crate::group_owner::join::member::ExpectConfirm;
+use crate::group_owner::rekeying::{Ask, CONTEXTS, ExpectCommand, RETIRING, RUNS};
+use crate::group_owner::repeat::{CRL_COPIES, Due, Repeat, T_REKEY, T4101, T4103};
+use crate::group_owner::schedule::{Bind, LinkRoot, group_info, hash, hpke_context};
+use crate::group_owner::{Ended, Notice, Queue};
+use crate::hpke;
+use crate::reject::Reject;
+
+/// A confirmed link.
+pub(super) struct Link {
+    pub bind: Bind,
+    pub owner: Leaf,
+    suite: Suite,
+    root: LinkRoot,
+    /// Context in use.
+    pub id: KdSessId,
+    /// Replaced ones, and when they are removed.
+    retiring: Vec<(KdSessId, Option<Duration>)>,
+    /// Our clock minus the owner's, seconds.
+    offset: i64,
+    kd_since: Duration,
+    kd_lifetime: Duration,
+    runs: u32,
+    rekey: Option<ExpectCommand>,
+    /// Hash of the last REKEY_COMMAND, and REKEY_COMPLETE for repeats of it.
+    completed: Option<([u8; 32], KdSessId, Vec<Bytes>)>,
+    keepalive_period: Duration,
+    keepalive_at: Duration,
+    keepalive: Option<Repeat>,
+    counter: u32,
+    request: Option<Repeat>,
+    last_hint: Option<Duration>,
+    crls: Vec<Repeat>,
+    leaving: Option<Repeat>,
+    /// End of the owner's certificates, on our monotonic clock.
+    until: Duration,
+}
+
+impl Link {
+    pub(super) fn new(state: ExpectConfirm, offset: i64, now: Now) -> Self {
+        let ExpectConfirm { bind, agreed, owner, kd_lifetime, keepalive_period, .. } = state;
+        let left = owner.path_not_after.saturating_sub(now.unix_seconds());
+        Self {
+            bind,
+            owner,
+            suite: agreed.suite,
+            root: agreed.root,
+            id: agreed.id,
+            retiring: Vec::new(),
+            offset,
+            kd_since: now.monotonic,
+            kd_lifetime: kd_lifetime.clamp(SHORTEST_KD, LONGEST_KD),
+            runs: 0,
+            rekey: None,
+            completed: None,
+            keepalive_period,
+            keepalive_at: now.monotonic.saturating_add(keepalive_period),
+            keepalive: None,
+            counter: 0,
+            request: None,
+            last_hint: None,
+            crls: Vec::new(),
+            leaving: None,
+            until: now.monotonic.saturating_add(Duration::from_secs(left)),
+        }
+    }
+
+    /// The contexts of the link before still receive for a while, where it was with the same owner.
+    pub(super) fn replaces(&mut self, before: Option<Self>, now: Now, out: &mut Queue) {
+        let Some(before) = before else { return };
+        if before.bind != self.bind {
+            return before.remove_all(out);
+        }
+        let at = Some(now.monotonic.saturating_add(RETIRING));
+        self.retiring.extend(before.ids().map(|id| (id, at)));
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = KdSessId> {
+        std::iter::once(self.id).chain(self.retiring.iter().map(|(id, _)| *id))
+    }
+
+    pub(super) fn remove_all(&self, out: &mut Queue) {
+        let Bind { member: local, owner: peer, .. } = self.bind;
+        self.ids().for_each(|id| out.install(Command::RemoveLink { local, peer, id }));
+    }
+
+    /// The table holds 4 contexts a link: replaced ones make room for another.
+    pub(super) fn make_room(&mut self, out: &mut Queue) {
+        let Bind { member: local, owner: peer, .. } = self.bind;
+        while self.retiring.len() + 1 >= CONTEXTS {
+            let (id, _) = self.retiring.remove(0);
+            out.install(Command::RemoveLink { local, peer, id });
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.rekey.is_none() && self.request.is_none() && self.leaving.is_none() && self.crls.is_empty()
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        let rekey = self.rekey.as_ref().map(|r| &r.repeat);
+        let repeats = [rekey, self.keepalive.as_ref(), self.request.as_ref(), self.leaving.as_ref()];
+        let repeat = repeats.into_iter().flatten().chain(&self.crls).map(Repeat::deadline).min();
+        let retiring = self.retiring.iter().filter_map(|(_, at)| *at).min();
+        let keepalive = if self.keepalive.is_none() { Some(self.keepalive_at) } else { None };
+        let refresh = if self.rekey.is_none() { Some(self.refresh_due()) } else { None };
+        [repeat, retiring, keepalive, refresh].into_iter().fold(None, earlier).map_or(self.until, |d| d.min(self.until))
+    }
+
+    fn refresh_due(&self) -> Duration {
+        self.kd_since.saturating_add(self.kd_lifetime / 4 * 3)
+    }
+
+    /// Asks for re-keying. What is under way already serves.
+    pub(super) fn start_rekey<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        refresh: bool,
+        now: Now,
+        rng: &mut R,
+    ) {
+        if self.rekey.is_some() || self.leaving.is_some() {
+            return;
+        }
+        let refresh = refresh || self.runs + 1 >= RUNS || self.refresh_due() <= now.monotonic;
+        let mut msb = core.next_msb();
+        while self.ids().any(|id| (id.get() >> 8) as u8 == msb) {
+            msb = core.next_msb();
+        }
+        let (seq, sdu) = (core.next_seq(), core.policy.sdu);
+        let ask = Ask { refresh, msb, route: &core.policy.route, seq, sdu, now: now.monotonic };
+        match ExpectCommand::start(&ask, rng) {
+            Ok(state) => {
+                core.out.repeat(self.bind.member, self.bind.owner, &state.repeat);
+                self.rekey = Some(state);
+            }
+            Err(refused) => core.out.ignored(self.bind.owner, refused.detail),
+        }
+    }
+
+    pub(super) fn stop_rekey(&mut self) {
+        self.rekey = None;
+    }
+
+    /// Whether the run under way has this nonce.
+    pub(super) fn asked(&self, nonce_1: &[u8; 16]) -> bool {
+        self.rekey.as_ref().is_some_and(|r| r.nonce_1 == *nonce_1)
+    }
+
+    /// REKEY_COMMAND.
+    pub(super) fn on_command(&mut self, core: &mut Core, canonical: &[u8], m: &RekeyCommand, now: Now) {
+        let Bind { member: local, owner: peer, .. } = self.bind;
+        let to = pc5_dataplane::pdu::Destination::Ue(peer);
+        let command = hash(&[canonical]);
+        if let Some((_, id, sdus)) = self.completed.as_ref().filter(|(c, ..)| *c == command) {
+            return core.out.send(local, to, Lcid::SIGNALLING, Some(*id), sdus);
+        }
+        let Some(state) = &self.rekey else { return };
+        let run = match state.on_command(canonical, m, &self.bind, &self.root, &*core.device.key) {
+            Ok(run) if self.ids().any(|id| id == run.id) => {
+                return core.out.ignored(peer, "REKEY_COMMAND with an id that lives");
+            }
+            Ok(run) => run,
+            Err(Refused { detail, .. }) => return core.out.ignored(peer, detail),
+        };
+        self.rekey = None;
+        self.make_room(&mut core.out);
+        let (id, suite) = (run.id, self.suite);
+        let key = LinkKey { local, peer, id, kd_sess: run.kd_sess, suite, role: LinkRole::Ue1 };
+        core.out.install(Command::InstallLink(key, LinkPhase::Active));
+        self.retiring.push((self.id, None));
+        self.id = id;
+        self.runs = self.runs.saturating_add(1);
+        let refreshed = run.root.is_some();
+        if let Some(root) = run.root {
+            self.root = root;
+            self.runs = 0;
+            self.kd_since = now.monotonic;
+        }
+        let sdus = core.sdus(peer, Body::RekeyComplete(run.confirm_m));
+        core.out.send(local, to, Lcid::SIGNALLING, Some(id), &sdus);
+        self.completed = Some((command, id, sdus));
+        core.out.notice(Notice::Rekeyed { local, peer, id, refreshed });
+    }
+
+    /// First frame of the owner under a context: what it replaced goes 2 s later.
+    pub(super) fn first_verified(&mut self, id: KdSessId, now: Now) {
+        if id == self.id {
+            let at = Some(now.monotonic.saturating_add(RETIRING));
+            self.retiring.iter_mut().for_each(|(_, remove)| *remove = remove.or(at));
+        }
+    }
+
+    /// GROUP_KEY_UPDATE.
+    pub(super) fn on_update(&mut self, core: &mut Core, ring: &mut KeyRing, m: GroupKeyUpdate, now: Now) {
+        let peer = self.bind.owner;
+        let lowest_valid = m.lowest_valid_epoch;
+        let entries = match m.keys {
+            Wrapped::Link(_) if self.suite.mac_len() < 16 => {
+                return core.out.ignored(peer, "group keys that only a MAC of 4 octets protects");
+            }
+            Wrapped::Link(entries) => entries,
+            Wrapped::Certificate { n, sealed } => {
+                let info = group_info(self.root.dksi, lowest_valid, n);
+                let psk = self.root.group_psk();
+                let context = hpke_context(&info, &psk);
+                let opened = hpke::open(&*core.device.key, context, &sealed.enc, &sealed.ciphertext);
+                let entries = opened
+                    .map_err(|e| e.to_string())
+                    .and_then(|o| decode_entries(n, &o).map_err(|e| e.to_string()));
+                match entries {
+                    Ok(entries) => entries,
+                    Err(what) => return core.out.ignored(peer, format!("GROUP_KEY_UPDATE: {what}")),
+                }
+            }
+        };
+        if entries.iter().any(|e| core.policy.allows_group(e.suite).is_err()) {
+            return core.out.ignored(peer, "group key of a suite that was not offered");
+        }
+        let newest_before = ring.newest();
+        let exclusive = lowest_valid > ring.lowest_valid;
+        let source = KeySource { owner: &self.owner.identity, owner_layer2: peer, offset: self.offset };
+        match ring.take(entries, lowest_valid, &source, now, &mut core.out) {
+            Ok(()) => {
+                let newest = ring.newest();
+                if newest > newest_before {
+                    core.out.notice(group_key_notice(core.policy.group, newest, exclusive));
+                }
+                self.request = None;
+                core.send(peer, None, Body::GroupKeyAck(newest));
+            }
+            Err(Reject::Protocol) => core.out.ignored(peer, "an epoch that is held, with other content"),
+            Err(other) => core.out.ignored(peer, other),
+        }
+    }
+
+    /// GROUP_KEY_REQUEST.
+    pub(super) fn ask(&mut self, core: &mut Core, newest_epoch: u64, grant: bool, floors: bool, now: Now) {
+        if self.request.is_some() || self.leaving.is_some() {
+            return;
+        }
+        let peer = self.bind.owner;
+        let sdus = core.sdus(peer, Body::GroupKeyRequest(GroupKeyRequest { newest_epoch, grant, floors }));
+        let repeat = Repeat::new(sdus, Lcid::SIGNALLING, None, T_REKEY, now.monotonic);
+        core.out.repeat(self.bind.member, peer, &repeat);
+        self.request = Some(repeat);
+    }
+
+    /// What an unverified frame suggests is followed at most once a second.
+    pub(super) fn hint_due(&mut self, now: Now) -> bool {
+        let due = self.last_hint.is_none_or(|last| now.monotonic.saturating_sub(last) >= HINTS_APART);
+        if due {
+            self.last_hint = Some(now.monotonic);
+        }
+        due
+    }
+
+    pub(super) fn on_keepalive_ack(&mut self, counter: u32, now: Now) {
+        if counter == self.counter {
+            self.keepalive = None;
+            self.keepalive_at = now.monotonic.saturating_add(self.keepalive_period);
+        }
+    }
+
+    /// RELEASE; the link ends with its answer, or without it after a while.
+    pub(super) fn leave(&mut self, core: &mut Core, now: Now) {
+        if self.leaving.is_some() {
+            return;
+        }
+        let (peer, reason) = (self.bind.owner, ReleaseReason::NotNeeded);
+        let sdus = core.sdus(peer, Body::Release(Release { reason }));
+        let repeat = Repeat::new(sdus, Lcid::SIGNALLING, None, T4103, now.monotonic);
+        core.out.repeat(self.bind.member, peer, &repeat);
+        self.rekey = None;
+        self.keepalive = None;
+        self.leaving = Some(repeat);
+    }
+
+    pub(super) fn hand_on_crl(&mut self, core: &mut Core, der: &[u8], now: Now) {
+        let sdus = core.sdus(self.bind.owner, Body::CrlUpdate(der.to_vec()));
+        let repeat = Repeat::new(sdus, Lcid::SIGNALLING, None, CRL_COPIES, now.monotonic);
+        core.out.repeat(self.bind.member, self.bind.owner, &repeat);
+        self.crls.push(repeat);
+    }
+
+    /// What the clock brings; why the link ends, when it does.
+    pub(super) fn due<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) -> Option<Ended> {
+        let at = now.monotonic;
+        let Bind { member: local, owner: peer, .. } = self.bind;
+        self.retiring.retain(|(id, remove)| {
+            let due = remove.is_some_and(|r| r <= at);
+            if due {
+                core.out.install(Command::RemoveLink { local, peer, id: *id });
+            }
+            !due
+        });
+        if self.until <= at || self.kd_since.saturating_add(self.kd_lifetime).saturating_add(KD_GRACE) <= at {
+            return Some(Ended::Refused(Reject::LifetimeOver));
+        }
+        if let Some(leaving) = &mut self.leaving {
+            match leaving.due(at) {
+                Due::NotYet => {}
+                Due::SendAgain => core.out.repeat(local, peer, leaving),
+                Due::Over => return Some(Ended::Left),
+            }
+            return None;
+        }
+        let mut again = None;
+        if let Some(rekey) = &mut self.rekey {
+            match rekey.repeat.due(at) {
+                Due::NotYet => {}
+                Due::SendAgain => core.out.repeat(local, peer, &rekey.repeat),
+                Due::Over => again = Some(rekey.refreshes()),
+            }
+        }
+        if let Some(refresh) = again {
+            self.rekey = None;
+            self.start_rekey(core, refresh, now, rng);
+        } else if self.refresh_due() <= at {
+            self.start_rekey(core, true, now, rng);
+        }
+        if let Some(request) = &mut self.request {
+            match request.due(at) {
+                Due::NotYet => {}
+                Due::SendAgain => core.out.repeat(local, peer, request),
+                Due::Over => self.request = None,
+            }
+        }
+        self.crls.retain_mut(|repeat| match repeat.due(at) {
+            Due::NotYet => true,
+            Due::SendAgain => {
+                core.out.repeat(local, peer, repeat);
+                true
+            }
+            Due::Over => false,
+        });
+        match &mut self.keepalive {
+            Some(keepalive) => match keepalive.due(at) {
+                Due::NotYet => {}
+                Due::SendAgain => core.out.repeat(local, peer, keepalive),
+                Due::Over => return Some(Ended::Lost),
+            },
+            None if self.keepalive_at <= at => {
+                self.counter = self.counter.wrapping_add(1);
+                let body = Keepalive { counter: self.counter, maximum_inactivity_period: None };
+                let sdus = core.sdus(peer, Body::Keepalive(body));
+                let repeat = Repeat::new(sdus, Lcid::SIGNALLING, None, T4101, at);
+                core.out.repeat(local, peer, &repeat);
+                self.keepalive = Some(repeat);
+            }
+            None => {}
+        }
+        None
+    }
+}
+
+/// KD lifetimes that an owner may ask for.
+const SHORTEST_KD: Duration = Duration::from_secs(60);
+const LONGEST_KD: Duration = Duration::from_secs(24 * 3_600);
+/// A refresh under way at the end of KD's lifetime may come to its end.
+const KD_GRACE: Duration = Duration::from_secs(60);
+/// Hints are followed this far apart.
+const HINTS_APART: Duration = Duration::from_secs(1);

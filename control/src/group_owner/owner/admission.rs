@@ -1,0 +1,556 @@
+//! The join as the owner runs it: what strangers may cost, who is let in.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pc5_dataplane::ids::{KdSessId, Layer2Id, Lcid, LinkRole};
+use pc5_dataplane::keys::{Command, LinkKey, LinkPhase};
+use pc5_dataplane::pdu::Destination;
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use super::Core;
+use super::group::Group;
+use super::link::MemberLink;
+use crate::clock::Now;
+use crate::codec::entry::JoinKeys;
+use crate::codec::go::{JoinRequest, JoinRetry, Message, Rejection, VERSION_FIELD};
+use crate::codec::{Body, DecodeError, HEADER, MessageType};
+use crate::credential::Identity;
+use crate::credential::key::point;
+use crate::group_owner::flood::{COOKIE_FROM, CookieInput, HALF_OPEN, HALF_OPEN_A_SOURCE};
+use crate::group_owner::join::Refused;
+use crate::group_owner::join::owner::{Accepted, ExpectAuthenticate, ExpectComplete, PATIENCE, Shown};
+use crate::group_owner::rekeying::RETIRING;
+use crate::group_owner::schedule::{Bind, hash};
+use crate::group_owner::{Ended, Notice};
+use crate::policy::Admission;
+use crate::reject::Reject;
+use crate::store::Binding;
+
+/// A join between message 2 and message 6.
+pub(super) struct HalfOpen {
+    /// Hash of message 1: a repeat has the same.
+    request: [u8; 32],
+    state: State,
+}
+
+enum State {
+    Challenged(Box<ExpectAuthenticate>),
+    Accepted(Box<ExpectComplete>),
+}
+
+impl Group {
+    /// A message that could not be read. A request of another version is answered, as a hint.
+    pub(super) fn unreadable(
+        &mut self,
+        core: &mut Core,
+        source: Layer2Id,
+        canonical: &[u8],
+        error: &DecodeError,
+        now: Now,
+    ) {
+        let request = canonical.first() == Some(&(MessageType::JoinRequest as u8));
+        if request && error.field == VERSION_FIELD {
+            let nonce_1 = canonical.get(HEADER + 4..HEADER + 20).and_then(|n| n.try_into().ok());
+            if let Some(nonce_1) = nonce_1 {
+                return self.hint(core, source, nonce_1, Reject::Version.into(), now);
+            }
+        }
+        core.out.ignored(source, error);
+    }
+
+    /// A message on LCID 28: anybody's.
+    pub(super) fn clear<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        source: Layer2Id,
+        canonical: &[u8],
+        message: Message,
+        now: Now,
+        rng: &mut R,
+    ) {
+        match message.body {
+            Body::JoinRequest(m) => self.on_request(core, source, canonical, &m, now, rng),
+            Body::JoinAuthenticate(sealed) => {
+                self.on_authenticate(core, source, canonical, &sealed, now, rng);
+            }
+            Body::Reject(m) => self.on_member_reject(core, source, &m),
+            other => core.out.ignored(source, format!("{} is not for an owner", other.message_type().name())),
+        }
+    }
+
+    /// Message 1.
+    fn on_request<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        source: Layer2Id,
+        canonical: &[u8],
+        m: &JoinRequest,
+        now: Now,
+        rng: &mut R,
+    ) {
+        let request = hash(&[canonical]);
+        if let Some(same) = self.half_open.get(&source).and_then(|h| h.iter().find(|h| h.request == request)) {
+            // A repeat gets the stored answer; after message 4 the member has no use for it any more.
+            if let State::Challenged(state) = &same.state {
+                let to = Destination::Ue(source);
+                core.out.send(self.policy.owner, to, Lcid::CLEAR, None, &state.answer);
+            }
+            return;
+        }
+        if m.group != self.policy.group {
+            return self.hint(core, source, m.nonce_1, Reject::GroupNotServed.into(), now);
+        }
+        if source == self.policy.owner || self.epochs.sending == 0 {
+            return self.hint(core, source, m.nonce_1, Reject::Busy.into(), now);
+        }
+        let e_m = point(&m.e_m);
+        let input = CookieInput { source, group: m.group, nonce_1: &m.nonce_1, e_m: &e_m };
+        let shown = m.cookie.is_some_and(|c| core.flood.valid(&c, &input, now.monotonic, rng));
+        let admitted = if shown {
+            core.flood.admit_source(source, now.monotonic)
+        } else {
+            let demanded = core.policy.cookie_always || core.half_open >= COOKIE_FROM;
+            !demanded && core.flood.admit_stranger(now.monotonic)
+        };
+        if !admitted {
+            if shown {
+                return self.hint(core, source, m.nonce_1, Reject::Busy.into(), now);
+            }
+            if core.flood.admit_hint(now.monotonic) {
+                let cookie = core.flood.cookie(&input, now.monotonic, rng);
+                let sdus = core.sdus(source, Body::JoinRetry(JoinRetry { nonce_1: m.nonce_1, cookie }));
+                core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, &sdus);
+            }
+            return;
+        }
+        if core.half_open >= HALF_OPEN {
+            return self.hint(core, source, m.nonce_1, Reject::Busy.into(), now);
+        }
+        let suite = match self.policy.choose(&m.suites) {
+            Ok(suite) => suite,
+            Err(cause) => return self.hint(core, source, m.nonce_1, cause.into(), now),
+        };
+        self.make_room_for(core, source);
+        let Some(lsb) = self.free_lsb(source, m.msb, rng) else {
+            return self.hint(core, source, m.nonce_1, Reject::Limit.into(), now);
+        };
+        let bind = Bind { group: m.group, member: source, owner: self.policy.owner };
+        let (seq, sdu) = (core.next_seq(), core.policy.sdu);
+        let answered =
+            ExpectAuthenticate::answer(bind, canonical, m, suite, lsb, &core.device, seq, sdu, now, rng);
+        match answered {
+            Ok(state) => {
+                core.out.send(
+                    self.policy.owner,
+                    Destination::Ue(source),
+                    Lcid::CLEAR,
+                    None,
+                    &state.answer,
+                );
+                let state = State::Challenged(Box::new(state));
+                self.half_open.entry(source).or_default().push(HalfOpen { request, state });
+                self.half_open_order.push_back((now.monotonic.saturating_add(PATIENCE), source, request));
+                core.half_open += 1;
+            }
+            Err(refused) => self.hint(core, source, m.nonce_1, refused, now),
+        }
+    }
+
+    /// Of the half-open joins that claim one source the oldest not yet authenticated goes first.
+    fn make_room_for(&mut self, core: &mut Core, source: Layer2Id) {
+        let Some(list) = self.half_open.get_mut(&source).filter(|l| l.len() >= HALF_OPEN_A_SOURCE) else {
+            return;
+        };
+        let oldest = list.iter().position(|h| matches!(h.state, State::Challenged(_))).unwrap_or(0);
+        let gone = list.remove(oldest);
+        self.half_open_order.retain(|(_, s, r)| *s != source || *r != gone.request);
+        self.drop_half_open(core, source, gone);
+    }
+
+    /// A KD-sess id that lives nowhere between us and a source, not even half-open.
+    fn free_lsb<R: CryptoRng + ?Sized>(&self, source: Layer2Id, msb: u8, rng: &mut R) -> Option<u8> {
+        let mut start = [0; 1];
+        rng.fill_bytes(&mut start);
+        let member = self.members.get(&source);
+        let half_open = self.half_open.get(&source);
+        let taken = |id: KdSessId| {
+            member.is_some_and(|m| m.ids().any(|live| live == id))
+                || half_open.is_some_and(|l| l.iter().any(|h| h.id() == id))
+                || self.leaving.get(&source).is_some_and(|l| l.id == id)
+        };
+        (0..=u8::MAX)
+            .map(|step| start[0].wrapping_add(step))
+            .find(|&lsb| KdSessId::from_halves(msb, lsb).is_some_and(|id| !taken(id)))
+    }
+
+    /// Message 3.
+    fn on_authenticate<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        source: Layer2Id,
+        canonical: &[u8],
+        sealed: &[u8],
+        now: Now,
+        rng: &mut R,
+    ) {
+        let Some(list) = self.half_open.get(&source) else {
+            return core.out.ignored(source, "JOIN_AUTHENTICATE without a handshake");
+        };
+        let authenticated = hash(&[canonical]);
+        let mut opened = None;
+        for (i, half_open) in list.iter().enumerate() {
+            match &half_open.state {
+                State::Accepted(state) if state.authenticated == authenticated => {
+                    let to = Destination::Ue(source);
+                    core.out.send(self.policy.owner, to, Lcid::CLEAR, None, &state.answer);
+                    return;
+                }
+                State::Accepted(_) => {}
+                State::Challenged(state) => {
+                    if let Some(shown) = state.open(sealed, &core.device, now) {
+                        opened = Some((i, shown));
+                        break;
+                    }
+                }
+            }
+        }
+        let Some((i, shown)) = opened else {
+            return core.out.ignored(source, "JOIN_AUTHENTICATE does not open");
+        };
+        let Some(half_open) = self.half_open.get_mut(&source).map(|l| l.remove(i)) else { return };
+        let State::Challenged(state) = half_open.state else { return };
+        let result = shown.and_then(|shown| self.admit(core, source, &state, shown, now, rng));
+        let state = match result {
+            Ok((mut complete, sdus)) => {
+                complete.authenticated = authenticated;
+                core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, &sdus);
+                State::Accepted(Box::new(complete))
+            }
+            Err(refused) => {
+                self.refused(core, source, &refused);
+                let sdus = core.sdus(source, Body::Reject(state.tagged(refused.cause)));
+                core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, &sdus);
+                // State unmoved: who holds K_hs may still show something better, within the attempt's time.
+                State::Challenged(state)
+            }
+        };
+        let half_open = HalfOpen { request: half_open.request, state };
+        self.half_open.entry(source).or_default().push(half_open);
+    }
+
+    /// Everything between message 3 opened and message 4.
+    fn admit<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        source: Layer2Id,
+        state: &ExpectAuthenticate,
+        shown: Shown,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<(ExpectComplete, Vec<Bytes>), Refused> {
+        let identity = &shown.leaf.identity;
+        self.admitted(identity)?;
+        let full = self.members.len() >= self.policy.max_members && !self.members.contains_key(&source);
+        if full {
+            return Err(Refused::new(Reject::Limit, "the group is full"));
+        }
+        if let Some(other) = self.bound_to_other(source, identity, now) {
+            return Err(Refused::new(Reject::Layer2IdInUse, format!("{source} belongs to {other}")));
+        }
+        state.verify(&shown)?;
+        if shown.leaf.crl_in_grace {
+            core.out.notice(Notice::CrlInGrace(identity.clone()));
+        }
+        super::super::raise_floor(&core.device, &mut *core.store, shown.leaf.newest, &mut core.out);
+        core.device.learn(&shown.chain, now);
+
+        let stored = |e: crate::store::StoreError| Refused::new(Reject::Busy, e);
+        let numbers = self.epochs_for_joiner(core, now, rng).map_err(stored)?;
+        let entries = self.entries(&numbers, source, &mut *core.store).map_err(stored)?;
+        let until = entries.iter().map(|e| e.not_after).max().unwrap_or(0);
+        let binding =
+            Binding { group: self.policy.group, layer2: source, identity: identity.clone(), until };
+        core.store.bind(binding.clone()).map_err(stored)?;
+        self.bindings.insert(source, binding);
+
+        let mut s_u = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut *s_u);
+        let keys = JoinKeys {
+            s_u,
+            kd_lifetime: u32::try_from(self.policy.kd_lifetime.as_secs()).unwrap_or(u32::MAX),
+            keepalive_period: u16::try_from(self.policy.keepalive_period.as_secs().max(1)).unwrap_or(u16::MAX),
+            instance: core.instance,
+            lowest_valid_epoch: self.epochs.lowest_valid,
+            entries,
+        };
+        let (seq, sdu) = (core.next_seq(), core.policy.sdu);
+        let Accepted { answer, agreed } = state.accept(&shown, &keys, seq, sdu, rng)?;
+
+        // At most one context waits for its message 5 a source.
+        self.drop_accepted(core, source);
+        let (local, id, suite) = (self.policy.owner, agreed.id, agreed.suite);
+        let kd_sess = agreed.kd_sess.duplicate();
+        let key = LinkKey { local, peer: source, id, kd_sess, suite, role: LinkRole::Ue2 };
+        self.make_context_room(core, source);
+        core.out.install(Command::InstallLink(key, LinkPhase::Pending));
+        let complete = ExpectComplete {
+            authenticated: [0; 32],
+            answer: answer.clone(),
+            agreed,
+            leaf: shown.leaf,
+            crls_held: shown.crls_held,
+            suites: state.suites.clone(),
+            first_epoch: numbers.first().copied().unwrap_or(u64::MAX),
+            newest_epoch: numbers.last().copied().unwrap_or(0),
+        };
+        Ok((complete, answer))
+    }
+
+    fn admitted(&self, identity: &Identity) -> Result<(), Refused> {
+        if self.evicted.contains(identity) {
+            return Err(Refused::new(Reject::NotAdmitted, format!("{identity} is evicted")));
+        }
+        match &self.policy.admission {
+            Admission::Listed(list) if !list.contains(identity) => {
+                Err(Refused::new(Reject::NotAdmitted, format!("{identity} is not on the list")))
+            }
+            Admission::Certified | Admission::Listed(_) => Ok(()),
+        }
+    }
+
+    /// Whose a Layer-2 id is, when it is somebody else's: as long as the link or any PGK given to it lives.
+    fn bound_to_other(&self, source: Layer2Id, identity: &Identity, now: Now) -> Option<Identity> {
+        if let Some(m) = self.members.get(&source) {
+            return (m.leaf.identity != *identity).then(|| m.leaf.identity.clone());
+        }
+        let binding = self.bindings.get(&source)?;
+        let live = binding.until >= now.unix_seconds();
+        (live && binding.identity != *identity).then(|| binding.identity.clone())
+    }
+
+    /// The table holds 4 contexts a link: replaced ones make room.
+    fn make_context_room(&mut self, core: &mut Core, peer: Layer2Id) {
+        self.end_leaving(core, peer);
+        let local = self.policy.owner;
+        if let Some(m) = self.members.get_mut(&peer) {
+            while m.ids().count() >= 4 && !m.retiring.is_empty() {
+                let (id, _) = m.retiring.remove(0);
+                core.out.install(Command::RemoveLink { local, peer, id });
+            }
+            while m.ids().count() >= 4 && !m.commanded.is_empty() {
+                let id = m.commanded.remove(0).id;
+                core.out.install(Command::RemoveLink { local, peer, id });
+            }
+        }
+    }
+
+    /// Message 5, under the new KD-sess. Returns whether it was one.
+    pub(super) fn on_complete<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        source: Layer2Id,
+        under: KdSessId,
+        finished_m: &[u8; 32],
+        now: Now,
+        rng: &mut R,
+    ) {
+        let accepted = |h: &HalfOpen| matches!(&h.state, State::Accepted(s) if s.agreed.id == under);
+        let position = self.half_open.get(&source).and_then(|l| l.iter().position(accepted));
+        let Some(position) = position else {
+            // A repeat, because message 6 was lost.
+            if let Some(m) = self.members.get(&source)
+                && m.joined_under == under
+                && m.finished_m == *finished_m
+            {
+                let to = Destination::Ue(source);
+                core.out.send(self.policy.owner, to, Lcid::SIGNALLING, Some(under), &m.confirm);
+            }
+            return;
+        };
+        let Some(half_open) = self.half_open.get_mut(&source).map(|l| l.remove(position)) else { return };
+        self.half_open_order.retain(|(_, s, r)| *s != source || *r != half_open.request);
+        self.tidy_half_open(core, source);
+        let State::Accepted(state) = half_open.state else { return };
+        let mut result = if state.completes(finished_m) { Ok(()) } else { Err(Reject::NotAuthentic.into()) };
+        // Between message 4 and now much may have happened.
+        result = result.and_then(|()| self.admitted(&state.leaf.identity));
+        if let Err(refused) = result {
+            self.refused(core, source, &refused);
+            let (local, id) = (self.policy.owner, under);
+            core.out.install(Command::RemoveLink { local, peer: source, id });
+            return;
+        }
+        self.joined(core, source, *state, now, rng);
+    }
+
+    /// The link is confirmed: message 6, and it replaces the one before.
+    fn joined<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        source: Layer2Id,
+        state: ExpectComplete,
+        now: Now,
+        rng: &mut R,
+    ) {
+        let ExpectComplete { agreed, leaf, crls_held, first_epoch, newest_epoch, .. } = state;
+        let (local, group) = (self.policy.owner, self.policy.group);
+        let confirm = core.sdus(source, Body::JoinConfirm(agreed.finished_o));
+        core.out.send(local, Destination::Ue(source), Lcid::SIGNALLING, Some(agreed.id), &confirm);
+        let phase = LinkPhase::Active;
+        core.out.install(Command::SetLinkPhase { local, peer: source, id: agreed.id, phase });
+
+        let replaced = self.members.remove(&source);
+        let at = now.monotonic.saturating_add(RETIRING);
+        let retiring = replaced.iter().flat_map(|m| m.ids().collect::<Vec<_>>()).map(|id| (id, Some(at)));
+        let (_, lsb) = (agreed.id.get() >> 8, agreed.id.get() as u8);
+        let left = leaf.path_not_after.saturating_sub(now.unix_seconds());
+        let (identity, suite, until) = (leaf.identity.clone(), agreed.suite, leaf.path_not_after);
+        let member = MemberLink {
+            bind: Bind { group, member: source, owner: local },
+            suite,
+            root: agreed.root,
+            id: agreed.id,
+            retiring: retiring.collect(),
+            commanded: Vec::new(),
+            kd_since: now.monotonic,
+            runs: 0,
+            last_lsb: lsb,
+            refresh_wanted: false,
+            trigger: None,
+            update: None,
+            first_epoch,
+            acked: newest_epoch,
+            heard: now.monotonic,
+            until: now.monotonic.saturating_add(Duration::from_secs(left)),
+            crls: Vec::new(),
+            answered: None,
+            finished_m: agreed.finished_m,
+            confirm,
+            joined_under: agreed.id,
+            armed: None,
+            leaf,
+        };
+        let old_ids = if self.policy.several_layer2 { Vec::new() } else { self.of(&identity) };
+        self.members.insert(source, member);
+        for old in old_ids {
+            self.replace(core, old, now);
+        }
+        self.note_audience(source);
+        core.touched.push((local, source));
+        core.out.notice(Notice::Joined { group, local, peer: source, identity, suite, until });
+        if newest_epoch < self.epochs.newest() || first_epoch < self.epochs.lowest_valid {
+            // Something changed between message 4 and message 5.
+            let target = self.epochs.sending.max(newest_epoch + 1);
+            self.update(core, &[source], target, now, rng);
+        }
+        let newer: Vec<Vec<u8>> = {
+            let trust = core.device.trust.read();
+            trust.judge.newer_crls(&crls_held).map(<[u8]>::to_vec).collect()
+        };
+        for der in newer {
+            self.hand_on_crl(core, &der, Some(source), now);
+        }
+    }
+
+    /// The same identity joined under another Layer-2 id. What it had as the former it has as the latter: no new epoch.
+    fn replace(&mut self, core: &mut Core, old: Layer2Id, now: Now) {
+        let Some(m) = self.members.remove(&old) else { return };
+        let (group, local) = (self.policy.group, self.policy.owner);
+        m.remove_all(Some(m.id), &mut core.out);
+        self.start_release(core, old, m.id, super::release_reason(Ended::Replaced), now);
+        self.note_audience(old);
+        let identity = m.leaf.identity.clone();
+        core.out.notice(Notice::Ended { group, local, peer: old, identity, why: Ended::Replaced });
+    }
+
+    /// REJECT of a member: without its tag it says nothing.
+    fn on_member_reject(&mut self, core: &mut Core, source: Layer2Id, m: &Rejection) {
+        let mut gone = None;
+        if let Some(list) = self.half_open.get_mut(&source) {
+            let refused = |h: &HalfOpen| matches!(&h.state, State::Challenged(s) if s.refused_by_member(m));
+            gone = list.iter().position(refused).map(|i| list.remove(i));
+        }
+        let group = self.policy.group;
+        let (claimed_source, cause, proved) = (source, m.cause, gone.is_some());
+        core.out.notice(Notice::PeerRefused { group, claimed_source, cause, proved });
+        if let Some(gone) = gone {
+            self.half_open_order.retain(|(_, s, r)| *s != source || *r != gone.request);
+            self.drop_half_open(core, source, gone);
+        }
+    }
+
+    /// A refusal that proves nothing; causes that tell about certificates or membership never go out so.
+    fn hint(&mut self, core: &mut Core, source: Layer2Id, nonce_1: [u8; 16], refused: Refused, now: Now) {
+        if refused.cause.tagged_only() || !core.flood.admit_hint(now.monotonic) {
+            return;
+        }
+        self.refused(core, source, &refused);
+        let rejection = Rejection { nonce_1, cause: refused.cause.cause(), tag: None };
+        let sdus = core.sdus(source, Body::Reject(rejection));
+        core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, &sdus);
+    }
+
+    fn refused(&self, core: &mut Core, claimed_source: Layer2Id, refused: &Refused) {
+        let (group, cause, detail) = (self.policy.group, refused.cause, refused.detail.clone());
+        core.out.notice(Notice::Refused { group, claimed_source, cause, detail });
+    }
+
+    /// Ends joins that took too long.
+    pub(super) fn expire_half_open(&mut self, core: &mut Core, now: Duration) {
+        while let Some((_, source, request)) = self.half_open_order.front().filter(|(at, ..)| *at <= now) {
+            let (source, request) = (*source, *request);
+            self.half_open_order.pop_front();
+            let list = self.half_open.get_mut(&source);
+            let gone = list.and_then(|l| l.iter().position(|h| h.request == request).map(|i| l.remove(i)));
+            if let Some(gone) = gone {
+                self.drop_half_open(core, source, gone);
+            }
+        }
+    }
+
+    /// A half-open join that waits for its message 5 makes place for another of the same source.
+    fn drop_accepted(&mut self, core: &mut Core, source: Layer2Id) {
+        let accepted = |h: &HalfOpen| matches!(h.state, State::Accepted(_));
+        while let Some(list) = self.half_open.get_mut(&source) {
+            let Some(i) = list.iter().position(accepted) else { break };
+            let gone = list.remove(i);
+            self.half_open_order.retain(|(_, s, r)| *s != source || *r != gone.request);
+            self.drop_half_open(core, source, gone);
+        }
+    }
+
+    /// Ends every join under way of an identity; returns whether one was given keys.
+    pub(super) fn drop_half_open_of(&mut self, core: &mut Core, identity: &Identity) -> bool {
+        let of = |h: &HalfOpen| matches!(&h.state, State::Accepted(s) if s.leaf.identity == *identity);
+        let sources: Vec<Layer2Id> =
+            self.half_open.iter().filter(|(_, l)| l.iter().any(of)).map(|(s, _)| *s).collect();
+        sources.iter().for_each(|source| self.drop_accepted(core, *source));
+        !sources.is_empty()
+    }
+
+    fn drop_half_open(&mut self, core: &mut Core, source: Layer2Id, gone: HalfOpen) {
+        if let State::Accepted(state) = &gone.state {
+            let (local, id) = (self.policy.owner, state.agreed.id);
+            core.out.install(Command::RemoveLink { local, peer: source, id });
+        }
+        self.tidy_half_open(core, source);
+    }
+
+    fn tidy_half_open(&mut self, core: &mut Core, source: Layer2Id) {
+        core.half_open = core.half_open.saturating_sub(1);
+        if self.half_open.get(&source).is_some_and(Vec::is_empty) {
+            self.half_open.remove(&source);
+        }
+    }
+}
+
+impl HalfOpen {
+    fn id(&self) -> KdSessId {
+        match &self.state {
+            State::Challenged(s) => s.id,
+            State::Accepted(s) => s.agreed.id,
+        }
+    }
+}

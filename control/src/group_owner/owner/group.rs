@@ -1,0 +1,648 @@
+//! A group at its owner: epochs, their changes, and who has what.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use p256::elliptic_curve::Generate;
+use p256::{PublicKey, SecretKey};
+use pc5_dataplane::ids::{KdSessId, Layer2Id, Lcid, PgkId};
+use pc5_dataplane::keys::{Command, LinkPhase};
+use rand_core::CryptoRng;
+use rayon::prelude::*;
+
+use super::admission::HalfOpen;
+use super::link::{Leaving, MemberLink, Update};
+use super::{Core, release_reason};
+use crate::clock::{Now, earlier};
+use crate::codec::direct::{Release, ReleaseReason};
+use crate::codec::entry::{GroupKeyEntry, encode_entries, limits::ENTRIES};
+use crate::codec::go::{GroupKeyUpdate, HpkeSealed, Message, Wrapped};
+use crate::codec::{Body, segment};
+use crate::credential::{Identity, Role};
+use crate::group_owner::distribution::{
+    EpochSettings, Epochs, STRAGGLERS, VOID_AT_LATEST, group_key_notice,
+};
+use crate::group_owner::repeat::{Due, Repeat, T_INST, T4103};
+use crate::group_owner::schedule::{Dksi, GroupContext, Secret, group_info, hpke_context};
+use crate::group_owner::{Ended, Notice};
+use crate::hpke;
+use crate::policy::{GroupPolicy, OnJoin, Wrap};
+use crate::reject::Reject;
+use crate::store::{Binding, Store, StoreError};
+
+/// One group of an owner.
+pub(super) struct Group {
+    pub policy: GroupPolicy,
+    pub epochs: Epochs,
+    pub members: HashMap<Layer2Id, MemberLink>,
+    /// Who had which Layer-2 id, and until when a PGK given to it lives.
+    pub bindings: HashMap<Layer2Id, Binding>,
+    pub evicted: BTreeSet<Identity>,
+    pub half_open: HashMap<Layer2Id, Vec<HalfOpen>>,
+    /// Half-open joins in order of their age.
+    pub half_open_order: VecDeque<(Duration, Layer2Id, [u8; 32])>,
+    pub leaving: HashMap<Layer2Id, Leaving>,
+    /// The epoch that the group changes to once all have it.
+    change: Option<u64>,
+    /// An epoch without those who left is due then.
+    gathered: Option<Duration>,
+    /// An epoch for joiners is due then.
+    fresh: Option<Duration>,
+    /// Routine change of the epoch in use.
+    change_at: Duration,
+    /// Members that group data reaches over their links.
+    pub by_link: BTreeSet<Layer2Id>,
+    by_link_told: bool,
+    announce_at: Duration,
+    announced: u8,
+}
+
+impl Group {
+    pub(super) fn new(policy: GroupPolicy, store: &dyn Store) -> Self {
+        let group = policy.group;
+        let bindings = store.bindings(group).into_iter().map(|b| (b.layer2, b)).collect();
+        Self {
+            epochs: Epochs::after(store.epochs_reserved(group)),
+            evicted: store.evicted(group),
+            bindings,
+            policy,
+            members: HashMap::new(),
+            half_open: HashMap::new(),
+            half_open_order: VecDeque::new(),
+            leaving: HashMap::new(),
+            change: None,
+            gathered: None,
+            fresh: None,
+            change_at: Duration::ZERO,
+            by_link: BTreeSet::new(),
+            by_link_told: true,
+            announce_at: Duration::ZERO,
+            announced: 0,
+        }
+    }
+
+    pub(super) fn context<'a>(&self, owner: &'a Identity) -> GroupContext<'a> {
+        GroupContext { owner, group: self.policy.group, owner_layer2: self.policy.owner }
+    }
+
+    pub(super) fn start<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) {
+        self.announce_at = now.monotonic;
+        match self.first_epoch(core, now, rng) {
+            Ok(()) => {}
+            Err(e) => {
+                core.store_failed(&e);
+                self.change_at = now.monotonic.saturating_add(STORE_RETRY);
+            }
+        }
+    }
+
+    fn first_epoch<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<(), StoreError> {
+        let first = self.make(core, now, rng)?;
+        let context = self.context(&core.device.identity);
+        self.epochs.void_below(first, context, Duration::ZERO, now.monotonic, &mut core.out);
+        core.out.notice(group_key_notice(self.policy.group, first, true));
+        self.begin_period(now);
+        self.make_future(core, now, rng)
+    }
+
+    /// A new epoch, in our own engine at once.
+    fn make<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) -> Result<u64, StoreError> {
+        // A future epoch begins where the one before it is to be changed.
+        let ahead = self.epochs.above(self.epochs.sending.max(self.epochs.lowest_valid)).len() as u32;
+        let begins = match (self.epochs.sending, ahead) {
+            (0, _) => now.unix_seconds(),
+            (_, 0) => now.unix_seconds(),
+            (_, n) => now.unix_seconds().saturating_add((self.policy.change_after() * n).as_secs()),
+        };
+        self.make_at(begins, core, now, rng)
+    }
+
+    fn make_at<R: CryptoRng + ?Sized>(
+        &mut self,
+        not_before: u64,
+        core: &mut Core,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<u64, StoreError> {
+        let settings = EpochSettings {
+            group: self.policy.group,
+            suite: self.policy.group_suite,
+            direct: self.policy.direct,
+            not_before,
+            not_after: not_before.saturating_add(self.policy.key_lifetime.as_secs().max(1)),
+        };
+        let number = self.epochs.make(settings, &mut *core.store, rng)?;
+        let context = self.context(&core.device.identity);
+        self.epochs.install(number, context, &mut *core.store, now.monotonic, &mut core.out)?;
+        Ok(number)
+    }
+
+    /// Future epochs, as many as policy hands out ahead.
+    fn make_future<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<(), StoreError> {
+        let step = self.policy.change_after().as_secs().max(1);
+        for n in 1..=u64::from(self.policy.future_epochs) {
+            if (self.epochs.above(self.epochs.sending).len() as u64) < n {
+                self.make_at(now.unix_seconds().saturating_add(step * n), core, now, rng)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_period(&mut self, now: Now) {
+        self.change_at = now.monotonic.saturating_add(self.policy.change_after());
+    }
+
+    pub(super) fn deadline(&self, announces: bool) -> Option<Duration> {
+        let announce = announces.then_some(self.announce_at);
+        let half_open = self.half_open_order.front().map(|(at, ..)| *at);
+        let leaving = self.leaving.values().map(|l| l.repeat.deadline()).min();
+        let timed = [announce, half_open, leaving, self.gathered, self.fresh, self.epochs.deadline()];
+        let change = if self.change.is_none() { Some(self.change_at) } else { None };
+        timed.into_iter().fold(change, earlier)
+    }
+
+    /// What the clock brings.
+    pub(super) fn due<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) {
+        let at = now.monotonic;
+        let past = |deadline: Option<Duration>| deadline.is_some_and(|d| d <= at);
+        if core.policy.announce && self.announce_at <= at {
+            super::announce(core, self);
+            self.announced = self.announced.saturating_add(1);
+            // Three times in quick succession after a start, then every second.
+            let wait = if self.announced < 3 { 100 } else { 1_000 };
+            self.announce_at = at.saturating_add(Duration::from_millis(wait));
+        }
+        self.expire_half_open(core, at);
+        self.repeat_releases(core, at);
+        let context = self.context(&core.device.identity);
+        self.epochs.expire(context, at, &mut core.out);
+        if past(self.gathered) {
+            self.exclude(core, now, rng);
+        }
+        if past(self.fresh) {
+            self.fresh = None;
+            self.change_key(core, now, rng);
+        }
+        if self.change.is_none() && self.change_at <= at {
+            self.change_key(core, now, rng);
+        }
+        self.check_change(core, now, rng);
+        self.tell_audience(core);
+    }
+
+    /// Routine change: everybody gets the next epoch, then it is switched to.
+    pub(super) fn change_key<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) {
+        if self.epochs.sending == 0 {
+            if let Err(e) = self.first_epoch(core, now, rng) {
+                core.store_failed(&e);
+                self.change_at = now.monotonic.saturating_add(STORE_RETRY);
+            }
+            return;
+        }
+        if self.change.is_some() {
+            return;
+        }
+        let target = match self.epochs.next() {
+            Some(next) => Ok(next),
+            None => self.make(core, now, rng),
+        };
+        let made = target.and_then(|t| {
+            // One more, to have as many ahead after the change as before.
+            let wanted = usize::from(self.policy.future_epochs) + 1;
+            while self.epochs.above(self.epochs.sending).len() < wanted {
+                self.make(core, now, rng)?;
+            }
+            Ok(t)
+        });
+        match made {
+            Ok(target) => {
+                self.fresh = None;
+                self.change = Some(target);
+                self.distribute(core, target, now, rng);
+                self.check_change(core, now, rng);
+            }
+            Err(e) => {
+                core.store_failed(&e);
+                self.change_at = now.monotonic.saturating_add(STORE_RETRY);
+            }
+        }
+    }
+
+    /// An epoch that those removed never had, in use at once; everything they had is void.
+    pub(super) fn exclude<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) {
+        self.gathered = None;
+        if self.epochs.sending == 0 {
+            return;
+        }
+        let number = match self.make_at(now.unix_seconds(), core, now, rng) {
+            Ok(number) => number,
+            Err(e) => {
+                core.store_failed(&e);
+                self.gathered = Some(now.monotonic.saturating_add(STORE_RETRY));
+                return;
+            }
+        };
+        let keep = if self.policy.direct { VOID_AT_LATEST } else { Duration::ZERO };
+        let context = self.context(&core.device.identity);
+        self.epochs.void_below(number, context, keep, now.monotonic, &mut core.out);
+        core.out.notice(group_key_notice(self.policy.group, number, true));
+        self.change = None;
+        self.fresh = None;
+        self.begin_period(now);
+        if let Err(e) = self.make_future(core, now, rng) {
+            core.store_failed(&e);
+        }
+        self.by_link = self.members.keys().copied().collect();
+        self.by_link_told = false;
+        self.distribute(core, number, now, rng);
+    }
+
+    /// Switches once every member has acknowledged; a member that does not is lost, by its own timer.
+    pub(super) fn check_change<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) {
+        let Some(target) = self.change else { return };
+        if self.members.values().any(|m| m.acked < target) {
+            return;
+        }
+        self.change = None;
+        let context = self.context(&core.device.identity);
+        self.epochs.switch(target, context, STRAGGLERS, now.monotonic, &mut core.out);
+        core.out.notice(group_key_notice(self.policy.group, target, false));
+        self.begin_period(now);
+        self.by_link = self.members.values().filter(|m| !m.holds(target)).map(|m| m.bind.member).collect();
+        self.by_link_told = false;
+        // A store that failed at the change is tried again here.
+        if let Err(e) = self.make_future(core, now, rng) {
+            core.store_failed(&e);
+        }
+    }
+
+    fn tell_audience(&mut self, core: &mut Core) {
+        if std::mem::replace(&mut self.by_link_told, true) {
+            return;
+        }
+        let Some(epoch) = self.epochs.get(self.epochs.sending) else { return };
+        let by_link = self.by_link.iter().copied().collect();
+        core.out.notice(Notice::Audience { group: self.policy.group, pgk_id: epoch.pgk_id, by_link });
+    }
+
+    /// Takes note of what a member has now.
+    pub(super) fn note_audience(&mut self, peer: Layer2Id) {
+        let holds = self.members.get(&peer).map(|m| m.holds(self.epochs.sending));
+        let changed = match holds {
+            Some(false) => self.by_link.insert(peer),
+            Some(true) | None => self.by_link.remove(&peer),
+        };
+        self.by_link_told &= !changed;
+    }
+
+    /// Epochs that a joiner gets, oldest first.
+    pub(super) fn epochs_for_joiner<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<Vec<u64>, StoreError> {
+        if self.policy.on_join == OnJoin::Fresh && self.change.is_none() {
+            // Nothing was sent under the next one yet. With nobody there, nothing was recorded to be kept from anyone.
+            if self.epochs.next().is_none() {
+                self.make(core, now, rng)?;
+            }
+            self.fresh.get_or_insert(now.monotonic.saturating_add(GATHERING));
+        }
+        let from = match self.policy.on_join {
+            OnJoin::Current => self.epochs.sending.saturating_sub(1),
+            OnJoin::Fresh => self.epochs.sending,
+        };
+        let mut epochs = self.epochs.above(from);
+        epochs.truncate(ENTRIES);
+        Ok(epochs)
+    }
+
+    /// Entries of these epochs for one member, with grants that are on disk.
+    pub(super) fn entries(
+        &mut self,
+        numbers: &[u64],
+        sender: Layer2Id,
+        store: &mut dyn Store,
+    ) -> Result<Vec<GroupKeyEntry>, StoreError> {
+        let (group, direct) = (self.policy.group, self.policy.direct);
+        let mut entries = Vec::with_capacity(numbers.len());
+        for &number in numbers {
+            let Some(epoch) = self.epochs.get_mut(number) else { continue };
+            let grant = if direct { epoch.grant(group, sender, store)? } else { None };
+            entries.push(epoch.entry(grant));
+        }
+        Ok(entries)
+    }
+
+    /// Sends every member what it lacks up to now; `target` goes to all of them, also as an equal repeat.
+    fn distribute<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, target: u64, now: Now, rng: &mut R) {
+        let mut refused = Vec::new();
+        for (peer, m) in &self.members {
+            // Before every hand-out the member's certificate is judged again.
+            match core.device.judge_again(&m.leaf, Role::Member, self.policy.group, now) {
+                Ok(false) => {}
+                Ok(true) => core.out.notice(Notice::CrlInGrace(m.leaf.identity.clone())),
+                Err(e) => refused.push((*peer, Reject::from(&e))),
+            }
+        }
+        let removed = !refused.is_empty();
+        for (peer, cause) in refused {
+            self.remove(core, peer, Ended::Refused(cause), now);
+        }
+        if removed {
+            // They know what is about to be handed out in no case: an epoch of its own follows at once.
+            self.gathered = Some(now.monotonic);
+        }
+        let peers: Vec<Layer2Id> = self.members.keys().copied().collect();
+        self.update(core, &peers, target, now, rng);
+    }
+
+    /// GROUP_KEY_UPDATE to these members: every epoch from `target` on, and whatever else they lack.
+    pub(super) fn update<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        peers: &[Layer2Id],
+        target: u64,
+        now: Now,
+        rng: &mut R,
+    ) {
+        let mut grants = HashMap::new();
+        let lowest_valid = self.epochs.lowest_valid;
+        if self.policy.direct {
+            let wanted = self.epochs.above(lowest_valid.max(1) - 1);
+            for number in wanted.into_iter().filter(|&n| n >= target) {
+                let Some(epoch) = self.epochs.get_mut(number) else { continue };
+                match epoch.grant_all(self.policy.group, peers.iter().copied(), &mut *core.store) {
+                    Ok(ranges) => grants.insert(number, ranges),
+                    Err(e) => return core.store_failed(&e),
+                };
+            }
+        }
+        let mut jobs = Vec::with_capacity(peers.len());
+        for peer in peers {
+            let Some(m) = self.members.get(peer) else { continue };
+            let from = lowest_valid.max(m.acked + 1).max(m.first_epoch).min(target);
+            let mut numbers = self.epochs.above(from.saturating_sub(1));
+            // The newest ones matter most.
+            numbers.drain(..numbers.len().saturating_sub(ENTRIES));
+            let entries: Vec<GroupKeyEntry> = numbers
+                .iter()
+                .filter_map(|n| {
+                    let grant = grants.get(n).and_then(|g| g.get(peer)).cloned();
+                    self.epochs.get(*n).map(|e| e.entry(grant))
+                })
+                .collect();
+            let Some(newest) = entries.last().map(|e| e.epoch) else { continue };
+            jobs.push(self.job(core, m, entries, newest, rng));
+        }
+        let sdu = core.policy.sdu;
+        let done: Vec<_> =
+            if jobs.len() > 1 { jobs.into_par_iter().map(|j| j.run(sdu)).collect() } else { jobs.into_iter().map(|j| j.run(sdu)).collect() };
+        for (peer, newest, sdus) in done {
+            match sdus {
+                Ok(sdus) => self.send_update(core, peer, newest, sdus, now),
+                Err(what) => core.out.ignored(peer, format!("GROUP_KEY_UPDATE not sent: {what}")),
+            }
+        }
+    }
+
+    /// GROUP_KEY_UPDATE for one member, not yet encoded: encoding and sealing run in parallel.
+    pub(super) fn job<R: CryptoRng + ?Sized>(
+        &self,
+        core: &mut Core,
+        m: &MemberLink,
+        entries: Vec<GroupKeyEntry>,
+        newest: u64,
+        rng: &mut R,
+    ) -> UpdateJob {
+        // A MAC field of 4 octets is too little for keys.
+        let certificate = self.policy.wrap == Wrap::Certificate || m.suite.mac_len() < 16;
+        let seal = certificate.then(|| SealTo {
+            key: m.leaf.public_key,
+            psk: m.root.group_psk(),
+            dksi: m.root.dksi,
+            ephemeral: SecretKey::generate_from_rng(rng),
+        });
+        let lowest_valid = self.epochs.lowest_valid;
+        UpdateJob { peer: m.bind.member, seq: core.next_seq(), lowest_valid, entries, newest, seal }
+    }
+
+    fn send_update(&mut self, core: &mut Core, peer: Layer2Id, newest: u64, sdus: Vec<Bytes>, now: Now) {
+        let Some(m) = self.members.get_mut(&peer) else { return };
+        let repeat = Repeat::new(sdus, Lcid::SIGNALLING, None, T_INST, now.monotonic);
+        core.out.repeat(self.policy.owner, peer, &repeat);
+        m.update = Some(Update { repeat, newest });
+        core.touched.push((self.policy.owner, peer));
+    }
+
+    /// Ends a member's link. What the group is sent from the next epoch on is closed to it.
+    pub(super) fn remove(&mut self, core: &mut Core, peer: Layer2Id, why: Ended, now: Now) {
+        let Some(m) = self.members.remove(&peer) else { return };
+        let (local, id) = (self.policy.owner, m.id);
+        m.remove_all(Some(id), &mut core.out);
+        if matches!(why, Ended::Left) {
+            // The driver has to send RELEASE ACCEPT first: the context goes with the next look at the clock.
+            let repeat = Repeat::new(Vec::new(), Leaving::channel(), Some(id), T4103, now.monotonic);
+            self.set_pending(core, peer, id);
+            self.leaving.insert(peer, Leaving { id, repeat });
+        } else {
+            self.start_release(core, peer, id, release_reason(why), now);
+        }
+        self.note_audience(peer);
+        core.out.notice(Notice::Ended {
+            group: self.policy.group,
+            local,
+            peer,
+            identity: m.leaf.identity.clone(),
+            why,
+        });
+        let exclude_at = match why {
+            Ended::Evicted | Ended::Refused(_) => now.monotonic,
+            _ => now.monotonic.saturating_add(GATHERING),
+        };
+        self.gathered = earlier(self.gathered, Some(exclude_at));
+    }
+
+    /// Nothing but PC5-S any more, both ways.
+    fn set_pending(&self, core: &mut Core, peer: Layer2Id, id: KdSessId) {
+        let (local, phase) = (self.policy.owner, LinkPhase::Pending);
+        core.out.install(Command::SetLinkPhase { local, peer, id, phase });
+    }
+
+    pub(super) fn start_release(
+        &mut self,
+        core: &mut Core,
+        peer: Layer2Id,
+        id: KdSessId,
+        reason: ReleaseReason,
+        now: Now,
+    ) {
+        self.end_leaving(core, peer);
+        self.set_pending(core, peer, id);
+        let sdus = core.sdus(peer, Body::Release(Release { reason }));
+        let repeat = Repeat::new(sdus, Leaving::channel(), Some(id), T4103, now.monotonic);
+        core.out.repeat(self.policy.owner, peer, &repeat);
+        self.leaving.insert(peer, Leaving { id, repeat });
+    }
+
+    fn repeat_releases(&mut self, core: &mut Core, now: Duration) {
+        let mut over = Vec::new();
+        for (peer, leaving) in &mut self.leaving {
+            match leaving.repeat.due(now) {
+                Due::NotYet => {}
+                Due::SendAgain => core.out.repeat(self.policy.owner, *peer, &leaving.repeat),
+                Due::Over => over.push(*peer),
+            }
+        }
+        over.into_iter().for_each(|peer| self.end_leaving(core, peer));
+    }
+
+    /// RELEASE was accepted, or asked for often enough.
+    pub(super) fn end_leaving(&mut self, core: &mut Core, peer: Layer2Id) {
+        if let Some(leaving) = self.leaving.remove(&peer) {
+            let (local, id) = (self.policy.owner, leaving.id);
+            core.out.install(Command::RemoveLink { local, peer, id });
+        }
+    }
+
+    pub(super) fn evict<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        identity: &Identity,
+        now: Now,
+        rng: &mut R,
+    ) {
+        if let Err(e) = core.store.set_evicted(self.policy.group, identity, true) {
+            // It goes all the same; only that it stays out after a restart is not sure, and that is told.
+            core.store_failed(&e);
+        }
+        self.evicted.insert(identity.clone());
+        let peers = self.of(identity);
+        for peer in &peers {
+            self.remove(core, *peer, Ended::Evicted, now);
+        }
+        // A join under way may have been given keys already.
+        let was_given = self.drop_half_open_of(core, identity);
+        if !peers.is_empty() || was_given {
+            self.exclude(core, now, rng);
+        }
+    }
+
+    pub(super) fn readmit(&mut self, core: &mut Core, identity: &Identity) {
+        match core.store.set_evicted(self.policy.group, identity, false) {
+            Ok(()) => drop(self.evicted.remove(identity)),
+            Err(e) => core.store_failed(&e),
+        }
+    }
+
+    /// Layer-2 ids of an identity's live links.
+    pub(super) fn of(&self, identity: &Identity) -> Vec<Layer2Id> {
+        self.members.values().filter(|m| m.leaf.identity == *identity).map(|m| m.bind.member).collect()
+    }
+
+    pub(super) fn release_all(&mut self, core: &mut Core, reason: ReleaseReason, now: Now) {
+        let peers: Vec<Layer2Id> = self.members.keys().copied().collect();
+        for peer in peers {
+            let Some(m) = self.members.remove(&peer) else { continue };
+            m.remove_all(Some(m.id), &mut core.out);
+            self.start_release(core, peer, m.id, reason, now);
+            let (group, local, identity) = (self.policy.group, self.policy.owner, m.leaf.identity.clone());
+            core.out.notice(Notice::Ended { group, local, peer, identity, why: Ended::Left });
+        }
+        self.by_link.clear();
+        self.gathered = Some(now.monotonic.saturating_add(GATHERING));
+    }
+
+    /// Every live peer is judged again.
+    pub(super) fn judge_all<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) {
+        let mut refused = Vec::new();
+        for m in self.members.values() {
+            if let Err(e) = core.device.judge_again(&m.leaf, Role::Member, self.policy.group, now) {
+                refused.push((m.bind.member, Reject::from(&e)));
+            }
+        }
+        if refused.is_empty() {
+            return;
+        }
+        for (peer, cause) in refused {
+            self.remove(core, peer, Ended::Refused(cause), now);
+        }
+        self.exclude(core, now, rng);
+    }
+
+    /// More PTK identities for our own sending.
+    pub(super) fn grant_to_self(&mut self, core: &mut Core, pgk_id: PgkId) {
+        let (local, group) = (self.policy.owner, self.policy.group);
+        let Some(epoch) = self.epochs.by_pgk_id(pgk_id) else { return };
+        match epoch.grant(group, local, &mut *core.store) {
+            Ok(Some(range)) => core.out.install(Command::Grant { local, group, pgk_id, range }),
+            // Used up: the change of the key that half of them asked for is under way.
+            Ok(None) => {}
+            Err(e) => core.store_failed(&e),
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.change.is_none()
+            && self.gathered.is_none()
+            && self.fresh.is_none()
+            && self.leaving.is_empty()
+            && self.members.values().all(|m| m.update.is_none() && m.commanded.is_empty() && m.trigger.is_none())
+    }
+}
+
+/// GROUP_KEY_UPDATE of one member, to be encoded.
+pub(super) struct UpdateJob {
+    peer: Layer2Id,
+    seq: u16,
+    lowest_valid: u64,
+    entries: Vec<GroupKeyEntry>,
+    newest: u64,
+    seal: Option<SealTo>,
+}
+
+struct SealTo {
+    key: PublicKey,
+    psk: Secret,
+    dksi: Dksi,
+    ephemeral: SecretKey,
+}
+
+impl UpdateJob {
+    pub(super) fn run(self, sdu: usize) -> (Layer2Id, u64, Result<Vec<Bytes>, String>) {
+        let (peer, newest) = (self.peer, self.newest);
+        (peer, newest, self.encode(sdu).map_err(|e| e.to_string()))
+    }
+
+    fn encode(self, sdu: usize) -> Result<Vec<Bytes>, Box<dyn std::error::Error>> {
+        let n = self.entries.len() as u8;
+        let keys = match self.seal {
+            None => Wrapped::Link(self.entries),
+            Some(SealTo { key, psk, dksi, ephemeral }) => {
+                let info = group_info(dksi, self.lowest_valid, n);
+                let plaintext = encode_entries(&self.entries)?;
+                let sealed = hpke::seal_under(&ephemeral, &key, hpke_context(&info, &psk), &plaintext)?;
+                Wrapped::Certificate { n, sealed: HpkeSealed { enc: sealed.enc, ciphertext: sealed.ciphertext } }
+            }
+        };
+        let body = Body::GroupKeyUpdate(GroupKeyUpdate { lowest_valid_epoch: self.lowest_valid, keys });
+        Ok(segment::segment(&Message { seq: self.seq, body }.encode()?, sdu)?)
+    }
+}
+
+/// Leaves, losses and joins are gathered for so long before an epoch of their own.
+const GATHERING: Duration = Duration::from_secs(1);
+/// A store that failed is tried again after this.
+const STORE_RETRY: Duration = Duration::from_secs(1);

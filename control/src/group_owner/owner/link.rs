@@ -1,0 +1,187 @@
+//! One member's link at the owner.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pc5_dataplane::ids::{KdSessId, Lcid};
+use pc5_dataplane::keys::{Command, LinkKey, LinkPhase};
+use pc5_dataplane::kdf::KdSess;
+use pc5_dataplane::suite::Suite;
+
+use crate::clock::earlier;
+use crate::credential::Leaf;
+use crate::group_owner::Queue;
+use crate::group_owner::rekeying::{CONTEXTS, Commanded, RETIRING};
+use crate::group_owner::repeat::Repeat;
+use crate::group_owner::schedule::{Bind, LinkRoot};
+
+/// A confirmed member.
+pub(super) struct MemberLink {
+    pub bind: Bind,
+    pub leaf: Leaf,
+    pub suite: Suite,
+    pub root: LinkRoot,
+    /// Context in use.
+    pub id: KdSessId,
+    /// Replaced ones, and when they are removed.
+    pub retiring: Vec<(KdSessId, Option<Duration>)>,
+    /// Commanded and not confirmed, oldest first.
+    pub commanded: Vec<Commanded>,
+    pub kd_since: Duration,
+    pub runs: u32,
+    pub last_lsb: u8,
+    /// A refresh is wanted by policy or operator.
+    pub refresh_wanted: bool,
+    pub trigger: Option<Repeat>,
+    pub update: Option<Update>,
+    /// Epochs from here ...
+    pub first_epoch: u64,
+    /// ... to here are acknowledged.
+    pub acked: u64,
+    /// Last sign of life.
+    pub heard: Duration,
+    /// End of the member's certificates, on our monotonic clock.
+    pub until: Duration,
+    pub crls: Vec<Repeat>,
+    /// GROUP_KEY_REQUEST answered last, and its answer.
+    pub answered: Option<(u16, Vec<Bytes>)>,
+    /// Message 5 as it was right, and message 6 for repeats of it.
+    pub finished_m: [u8; 32],
+    pub confirm: Vec<Bytes>,
+    /// Context of the join.
+    pub joined_under: KdSessId,
+    /// Earliest timer set for this link.
+    pub armed: Option<Duration>,
+}
+
+/// GROUP_KEY_UPDATE under way.
+pub(super) struct Update {
+    pub repeat: Repeat,
+    /// Acknowledging this ends it.
+    pub newest: u64,
+}
+
+impl MemberLink {
+    /// Whether it can open what the group is sent under `epoch`.
+    pub(super) fn holds(&self, epoch: u64) -> bool {
+        (self.first_epoch..=self.acked).contains(&epoch)
+    }
+
+    /// When something about it is due.
+    pub(super) fn deadline(&self, lost_after: Duration, refresh_at: Duration) -> Duration {
+        let repeats = [self.trigger.as_ref(), self.update.as_ref().map(|u| &u.repeat)];
+        let commanded = self.commanded.iter().filter_map(|c| c.repeat.as_ref());
+        let all = repeats.into_iter().flatten().chain(commanded).chain(&self.crls);
+        let repeat = all.map(Repeat::deadline).min();
+        let retiring = self.retiring.iter().filter_map(|(_, at)| *at).min();
+        let lost = self.heard.saturating_add(lost_after);
+        let refresh = if self.trigger.is_none() { Some(self.refresh_due(refresh_at)) } else { None };
+        let first = earlier(earlier(repeat, retiring), refresh);
+        first.map_or(lost, |f| f.min(lost)).min(self.until)
+    }
+
+    /// When KD has to be refreshed: at an eighth before its end, so that a lost run or two do not matter.
+    pub(super) fn refresh_due(&self, kd_lifetime: Duration) -> Duration {
+        self.kd_since.saturating_add(kd_lifetime / 8 * 7)
+    }
+
+    /// KD-sess ids that live on this link.
+    pub(super) fn ids(&self) -> impl Iterator<Item = KdSessId> {
+        let commanded = self.commanded.iter().map(|c| c.id);
+        std::iter::once(self.id).chain(self.retiring.iter().map(|(id, _)| *id)).chain(commanded)
+    }
+
+    /// Next LSB that makes no live id: it counts up, so that an id pair does not come back soon.
+    pub(super) fn next_lsb(&mut self, msb: u8) -> Option<u8> {
+        for step in 1..=u8::MAX {
+            let lsb = self.last_lsb.wrapping_add(step);
+            let id = KdSessId::from_halves(msb, lsb);
+            if id.is_some_and(|id| !self.ids().any(|live| live == id)) {
+                self.last_lsb = lsb;
+                return Some(lsb);
+            }
+        }
+        None
+    }
+
+    /// Installs the context of a command for receiving; makes room first.
+    pub(super) fn install_commanded(&mut self, commanded: Commanded, kd_sess: KdSess, out: &mut Queue) {
+        let Bind { member: peer, owner: local, .. } = self.bind;
+        while 1 + self.retiring.len() + self.commanded.len() >= CONTEXTS {
+            let oldest = if self.retiring.is_empty() {
+                self.commanded.remove(0).id
+            } else {
+                self.retiring.remove(0).0
+            };
+            out.install(Command::RemoveLink { local, peer, id: oldest });
+        }
+        let (id, suite) = (commanded.id, self.suite);
+        let role = pc5_dataplane::ids::LinkRole::Ue2;
+        let key = LinkKey { local, peer, id, kd_sess, suite, role };
+        out.install(Command::InstallLink(key, LinkPhase::ReceiveOnly));
+        // Of several runs under way only the newest one is still repeated.
+        self.commanded.iter_mut().for_each(|c| c.repeat = None);
+        self.commanded.push(commanded);
+    }
+
+    /// First frame that verified under a context. Returns whether KD was refreshed, when it was a commanded one.
+    pub(super) fn first_verified(&mut self, id: KdSessId, now: Duration, out: &mut Queue) -> Option<bool> {
+        let i = self.commanded.iter().position(|c| c.id == id)?;
+        let Bind { member: peer, owner: local, .. } = self.bind;
+        let confirmed = self.commanded.remove(i);
+        out.install(Command::SetLinkPhase { local, peer, id, phase: LinkPhase::Active });
+        for other in self.commanded.drain(..) {
+            out.install(Command::RemoveLink { local, peer, id: other.id });
+        }
+        self.retiring.push((self.id, None));
+        let at = now.saturating_add(RETIRING);
+        self.retiring.iter_mut().for_each(|(_, remove)| *remove = remove.or(Some(at)));
+        self.id = id;
+        self.runs = self.runs.saturating_add(1);
+        self.trigger = None;
+        let refreshed = confirmed.root.is_some();
+        if let Some(root) = confirmed.root {
+            self.root = root;
+            self.kd_since = now;
+            self.runs = 0;
+            self.refresh_wanted = false;
+        }
+        // What goes out again goes under what both sides send under now.
+        for repeat in self.update.iter_mut().map(|u| &mut u.repeat).chain(&mut self.crls) {
+            repeat.under = None;
+        }
+        Some(refreshed)
+    }
+
+    /// Removes replaced contexts that are due.
+    pub(super) fn remove_retired(&mut self, now: Duration, out: &mut Queue) {
+        let Bind { member: peer, owner: local, .. } = self.bind;
+        self.retiring.retain(|(id, at)| {
+            let due = at.is_some_and(|at| at <= now);
+            if due {
+                out.install(Command::RemoveLink { local, peer, id: *id });
+            }
+            !due
+        });
+    }
+
+    /// Removes every context but, where asked for, the one in use.
+    pub(super) fn remove_all(&self, but: Option<KdSessId>, out: &mut Queue) {
+        let Bind { member: peer, owner: local, .. } = self.bind;
+        for id in self.ids().filter(|id| Some(*id) != but) {
+            out.install(Command::RemoveLink { local, peer, id });
+        }
+    }
+}
+
+/// A link that ends: RELEASE is repeated, nothing else is exchanged.
+pub(super) struct Leaving {
+    pub id: KdSessId,
+    pub repeat: Repeat,
+}
+
+impl Leaving {
+    pub(super) fn channel() -> Lcid {
+        Lcid::SIGNALLING
+    }
+}
