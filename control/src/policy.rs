@@ -221,7 +221,11 @@ impl MemberPolicy {
     /// # Errors
     /// [`Reject::SuiteBelowPolicy`].
     pub fn allows_link(&self, suite: Suite) -> Result<(), Reject> {
-        if self.suites.contains(&suite) && suite.has_integrity() { Ok(()) } else { Err(Reject::SuiteBelowPolicy) }
+        if self.suites.contains(&suite) && suite.has_integrity() {
+            Ok(())
+        } else {
+            Err(Reject::SuiteBelowPolicy)
+        }
     }
 
     /// Whether a group key may have this suite.

@@ -173,11 +173,13 @@ fn wire_floor(floor: &Floor) -> (u16, u16) {
 /// # Errors
 /// [`DecodeError`] for another number.
 pub fn encode_entries(entries: &[GroupKeyEntry]) -> Result<Zeroizing<Vec<u8>>, DecodeError> {
-    let wrong = DecodeError { message: "group keys", field: "n", offset: 0, what: "1 to 4 entries are wanted" };
+    let wrong =
+        DecodeError { message: "group keys", field: "n", offset: 0, what: "1 to 4 entries are wanted" };
     if entries.is_empty() || entries.len() > limits::ENTRIES {
         return Err(wrong);
     }
-    let size = |e: &GroupKeyEntry| GroupKeyEntry::FIXED + GroupKeyEntry::FLOOR * limits::FLOORS.min(e.floors.len());
+    let size =
+        |e: &GroupKeyEntry| GroupKeyEntry::FIXED + GroupKeyEntry::FLOOR * limits::FLOORS.min(e.floors.len());
     // Reserved whole: growing would leave unwiped copies behind.
     let mut out = Zeroizing::new(Vec::with_capacity(entries.iter().map(size).sum()));
     for entry in entries {

@@ -545,7 +545,11 @@ fn decode_body(message_type: MessageType, body: &[u8]) -> Result<Body, DecodeErr
         MessageType::GroupKeyRequest => {
             let newest_epoch = r.u64("newest epoch held")?;
             let flags = r.flags("flags", 3)?;
-            Body::GroupKeyRequest(GroupKeyRequest { newest_epoch, grant: flags & 1 != 0, floors: flags & 2 != 0 })
+            Body::GroupKeyRequest(GroupKeyRequest {
+                newest_epoch,
+                grant: flags & 1 != 0,
+                floors: flags & 2 != 0,
+            })
         }
         MessageType::GroupKeyUpdate => Body::GroupKeyUpdate(group_key_update(&mut r)?),
         MessageType::GroupKeyAck => Body::GroupKeyAck(r.u64("newest epoch held")?),

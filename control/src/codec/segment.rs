@@ -42,7 +42,8 @@ pub mod limits {
 pub fn segment(canonical: &[u8], sdu: usize) -> Result<Vec<Bytes>, DecodeError> {
     let wrong = |what| DecodeError { message: "PC5-S", field: "parts", offset: 0, what };
     let (header, body) = canonical.split_at_checked(HEADER).ok_or(wrong("message without a header"))?;
-    let message_type = header.first().and_then(|&o| MessageType::from_octet(o)).ok_or(wrong("unknown type"))?;
+    let message_type =
+        header.first().and_then(|&o| MessageType::from_octet(o)).ok_or(wrong("unknown type"))?;
     if !message_type.in_parts() {
         return Ok(vec![Bytes::copy_from_slice(canonical)]);
     }
@@ -107,7 +108,11 @@ impl Part {
         Ok(Self { message_type, seq, index, last, content: sdu.slice(PART_HEADER..) })
     }
 
-    fn canonical<'a>(message_type: MessageType, seq: u16, contents: impl Iterator<Item = &'a Bytes>) -> Vec<u8> {
+    fn canonical<'a>(
+        message_type: MessageType,
+        seq: u16,
+        contents: impl Iterator<Item = &'a Bytes>,
+    ) -> Vec<u8> {
         let mut out = vec![message_type as u8];
         out.extend_from_slice(&seq.to_be_bytes());
         contents.for_each(|c| out.extend_from_slice(c));
@@ -155,8 +160,7 @@ impl Reassembly {
         part: Part,
         now: Duration,
     ) -> Result<Option<Vec<u8>>, DecodeError> {
-        let wrong =
-            |field, what| DecodeError { message: part.message_type.name(), field, offset: 0, what };
+        let wrong = |field, what| DecodeError { message: part.message_type.name(), field, offset: 0, what };
         if !part.message_type.allowed_on(lcid) {
             return Err(wrong("type", "not on this channel"));
         }

@@ -80,7 +80,11 @@ impl Device {
     ///
     /// # Errors
     /// [`DeviceError`].
-    pub fn new(key: Arc<dyn LongTermKey>, chain: Vec<Vec<u8>>, trust: SharedTrust) -> Result<Self, DeviceError> {
+    pub fn new(
+        key: Arc<dyn LongTermKey>,
+        chain: Vec<Vec<u8>>,
+        trust: SharedTrust,
+    ) -> Result<Self, DeviceError> {
         let claimed = profile::leaf(chain.first().ok_or(DeviceError::NoCertificate)?)?;
         if claimed.public_key != *key.public_key() {
             return Err(DeviceError::OtherKey);

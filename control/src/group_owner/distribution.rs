@@ -75,8 +75,7 @@ impl Epoch {
         store: &mut dyn Store,
     ) -> Result<HashMap<Layer2Id, RangeInclusive<PtkId>>, StoreError> {
         let ranges: HashMap<_, _> = senders.filter_map(|s| Some((s, self.next_grant(s)?))).collect();
-        let grants: Vec<_> =
-            ranges.iter().map(|(&sender, r)| Granted { sender, last: *r.end() }).collect();
+        let grants: Vec<_> = ranges.iter().map(|(&sender, r)| Granted { sender, last: *r.end() }).collect();
         if !grants.is_empty() {
             store.record_grants(group, self.number, &grants)?;
         }
@@ -293,13 +292,6 @@ impl Epochs {
         }
     }
 
-    /// Erases everything: the group ends.
-    pub(crate) fn erase_all(&mut self, context: GroupContext<'_>, out: &mut Queue) {
-        for number in self.above(0) {
-            self.erase_now(number, context, out);
-        }
-    }
-
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.erase.iter().map(|(_, at)| *at).min()
     }
@@ -408,8 +400,7 @@ impl KeyRing {
         let future = begins > now.unix_seconds().saturating_add(TOLERANCE);
         if !self.held.contains_key(&epoch) {
             self.make_room(epoch, pgk_id, out);
-            let held =
-                Held { pgk_id, fingerprint, direct, retired: false, retire_at: None, erase_at: None };
+            let held = Held { pgk_id, fingerprint, direct, retired: false, retire_at: None, erase_at: None };
             self.held.insert(epoch, held);
             self.newest_ever = self.newest_ever.max(epoch);
         }

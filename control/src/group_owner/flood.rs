@@ -122,7 +122,8 @@ impl Flood {
             rng.fill_bytes(&mut *key);
             key
         };
-        let keys = self.keys.get_or_insert_with(|| CookieKeys { current: fresh(), before: fresh(), since: now });
+        let keys =
+            self.keys.get_or_insert_with(|| CookieKeys { current: fresh(), before: fresh(), since: now });
         let age = now.saturating_sub(keys.since);
         if age >= RENEWAL {
             let next = fresh();

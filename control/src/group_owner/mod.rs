@@ -16,7 +16,7 @@ mod device;
 pub mod distribution;
 mod flood;
 pub mod join;
-//LOCKSTEP
+pub mod lockstep;
 mod member;
 mod owner;
 mod rekeying;
@@ -35,8 +35,8 @@ use pc5_dataplane::keys::{Command, Event, Floor, Signalling, UnixSeconds};
 use pc5_dataplane::pdu::Destination;
 use pc5_dataplane::suite::Suite;
 
-use crate::codec::direct::ReleaseReason;
 use crate::clock::Now;
+use crate::codec::direct::ReleaseReason;
 use crate::credential::{Clock, CrlNumber, Identity};
 use crate::reject::Reject;
 use crate::store::Store;

@@ -179,8 +179,7 @@ pub(crate) fn command<R: CryptoRng + ?Sized>(
     let canonical = message(after.dksi.0, confirm_o).map_err(internal)?;
     let sdus = segment::segment(&canonical, answer.sdu).map_err(internal)?;
     let repeat = Repeat::new(sdus.clone(), Lcid::SIGNALLING, Some(answer.under), T4111, answer.now);
-    let commanded =
-        Commanded { nonce_1: m.nonce_1, repeat: Some(repeat), answer: sdus, id, root, confirm_m };
+    let commanded = Commanded { nonce_1: m.nonce_1, repeat: Some(repeat), answer: sdus, id, root, confirm_m };
     Ok((commanded, kd_sess))
 }
 

@@ -169,7 +169,8 @@ impl LinkRoot {
         let (g, mut kd, mut dksi) = (group.octets(), [0; 32], [0; 4]);
         expand(prk, "Kunicast", &[&g, context], &mut kd);
         expand(prk, "DKSI", &[&g, context], &mut dksi);
-        let root = Self { kd: Kd::new(kd), dksi: Dksi(dksi), k_next: expand_32(prk, "refresh", &[&g, context]) };
+        let root =
+            Self { kd: Kd::new(kd), dksi: Dksi(dksi), k_next: expand_32(prk, "refresh", &[&g, context]) };
         kd.zeroize();
         root
     }

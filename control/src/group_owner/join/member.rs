@@ -225,7 +225,10 @@ impl ExpectAccept {
         let keys = JoinKeys::decode(&opened).map_err(|e| Refused::new(Reject::Protocol, e))?;
         for entry in &keys.entries {
             if !self.suites.contains(&entry.suite.code()) {
-                return Err(Refused::new(Reject::SuiteBelowPolicy, "group key of a suite that was not offered"));
+                return Err(Refused::new(
+                    Reject::SuiteBelowPolicy,
+                    "group key of a suite that was not offered",
+                ));
             }
             policy.allows_group(entry.suite)?;
         }

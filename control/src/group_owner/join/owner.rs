@@ -29,8 +29,6 @@ pub(crate) struct ExpectAuthenticate {
     /// Message 2, for repeats of message 1.
     pub answer: Vec<Bytes>,
     pub id: KdSessId,
-    /// Offered by the member.
-    pub suites: Vec<u8>,
     suite: Suite,
     handshake: Handshake,
     /// T2 || sig_o so far.
@@ -86,19 +84,13 @@ impl ExpectAuthenticate {
         challenge = JoinChallenge { nonce_2, lsb, suite, e_o: e_o.public_key(), sealed };
         let whole = Message { seq, body: Body::JoinChallenge(challenge) }.encode().map_err(internal)?;
         let answer = segment::segment(&whole, sdu).map_err(internal)?;
-        let suites = m.suites.clone();
         let nonce_1 = m.nonce_1;
-        Ok(Self { bind, answer, id, suites, suite, handshake, transcript, nonce_1, nonce_2 })
+        Ok(Self { bind, answer, id, suite, handshake, transcript, nonce_1, nonce_2 })
     }
 
     /// Message 3 up to the certificate: opens, chain, PLMN, validity, CRL, role, group. `None` when it does not open
     /// here: it may be another handshake's.
-    pub(crate) fn open(
-        &self,
-        sealed: &[u8],
-        device: &Device,
-        now: Now,
-    ) -> Option<Result<Shown, Refused>> {
+    pub(crate) fn open(&self, sealed: &[u8], device: &Device, now: Now) -> Option<Result<Shown, Refused>> {
         let opened = self.handshake.member_wrap().open(sealed)?;
         Some(self.read(&opened, device, now))
     }
@@ -173,8 +165,6 @@ pub(crate) struct ExpectComplete {
     pub agreed: Agreed,
     pub leaf: Leaf,
     pub crls_held: Vec<CrlHeld>,
-    /// Offered by the member.
-    pub suites: Vec<u8>,
     /// Epochs given.
     pub first_epoch: u64,
     pub newest_epoch: u64,

@@ -177,7 +177,8 @@ impl Member {
         };
         let core = &mut self.core;
         let (local, peer) = (core.policy.layer2, state.bind.owner);
-        let offset = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX).saturating_sub_unsigned(state.owner_time);
+        let offset =
+            i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX).saturating_sub_unsigned(state.owner_time);
         let (id, suite) = (agreed.id, agreed.suite);
         let kd_sess = agreed.kd_sess.duplicate();
         let owner_identity = state.owner.identity.clone();
@@ -193,8 +194,7 @@ impl Member {
         core.out.install(Command::InstallLink(key, LinkPhase::Pending));
         self.ring.enter(keys.instance, &mut core.out);
         let source = KeySource { owner: &owner_identity, owner_layer2: peer, offset };
-        if let Err(cause) =
-            self.ring.take(keys.entries, keys.lowest_valid_epoch, &source, now, &mut core.out)
+        if let Err(cause) = self.ring.take(keys.entries, keys.lowest_valid_epoch, &source, now, &mut core.out)
         {
             refuse(core, peer, &cause.into(), None);
         }

@@ -127,7 +127,10 @@ impl Link {
         let retiring = self.retiring.iter().filter_map(|(_, at)| *at).min();
         let keepalive = if self.keepalive.is_none() { Some(self.keepalive_at) } else { None };
         let refresh = if self.rekey.is_none() { Some(self.refresh_due()) } else { None };
-        [repeat, retiring, keepalive, refresh].into_iter().fold(None, earlier).map_or(self.until, |d| d.min(self.until))
+        [repeat, retiring, keepalive, refresh]
+            .into_iter()
+            .fold(None, earlier)
+            .map_or(self.until, |d| d.min(self.until))
     }
 
     fn refresh_due(&self) -> Duration {
@@ -307,7 +310,12 @@ impl Link {
     }
 
     /// What the clock brings; why the link ends, when it does.
-    pub(super) fn due<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) -> Option<Ended> {
+    pub(super) fn due<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        rng: &mut R,
+    ) -> Option<Ended> {
         let at = now.monotonic;
         let Bind { member: local, owner: peer, .. } = self.bind;
         self.retiring.retain(|(id, remove)| {

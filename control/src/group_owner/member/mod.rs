@@ -22,9 +22,9 @@ use self::link::Link;
 use super::distribution::KeyRing;
 use super::{Device, Ended, Input, Notice, Order, Output, Queue};
 use crate::clock::{Now, earlier};
+use crate::codec::Body;
 use crate::codec::go::{GoAnnounce, Message};
 use crate::codec::segment::{Part, Reassembly, segment};
-use crate::codec::Body;
 use crate::credential::{Identity, Role};
 use crate::policy::MemberPolicy;
 use crate::reject::Reject;
@@ -184,7 +184,9 @@ impl Member {
 
     /// Whether the link is confirmed and nothing is under way on it.
     pub fn is_settled(&self) -> bool {
-        self.attempt.is_none() && self.next_attempt.is_none() && self.link.as_ref().is_none_or(Link::is_settled)
+        self.attempt.is_none()
+            && self.next_attempt.is_none()
+            && self.link.as_ref().is_none_or(Link::is_settled)
     }
 
     fn frame<R: CryptoRng + ?Sized>(&mut self, frame: Signalling, now: Now, rng: &mut R) {
@@ -299,7 +301,9 @@ impl Member {
                     link.first_verified(id, now);
                 }
             }
-            Event::GroupFirstVerified { local, group, pgk_id, .. } if local == layer2 && group == group_id => {
+            Event::GroupFirstVerified { local, group, pgk_id, .. }
+                if local == layer2 && group == group_id =>
+            {
                 if let Some(epoch) = self.ring.first_verified(pgk_id, now.monotonic, &mut self.core.out) {
                     self.core.out.notice(Notice::GroupKey { group, epoch, pgk_id, exclusive: false });
                 }
@@ -393,7 +397,13 @@ impl Member {
         }
     }
 
-    fn on_announce<R: CryptoRng + ?Sized>(&mut self, source: Layer2Id, m: &GoAnnounce, now: Now, rng: &mut R) {
+    fn on_announce<R: CryptoRng + ?Sized>(
+        &mut self,
+        source: Layer2Id,
+        m: &GoAnnounce,
+        now: Now,
+        rng: &mut R,
+    ) {
         if self.core.policy.owner.is_some_and(|known| known != source) {
             return;
         }
@@ -422,7 +432,8 @@ impl Member {
     fn end_link<R: CryptoRng + ?Sized>(&mut self, why: Ended, now: Now, rng: &mut R) {
         let Some(link) = self.link.take() else { return };
         link.remove_all(&mut self.core.out);
-        let erase = !matches!(why, Ended::Lost | Ended::Released(crate::codec::direct::ReleaseReason::NotAvailable));
+        let erase =
+            !matches!(why, Ended::Lost | Ended::Released(crate::codec::direct::ReleaseReason::NotAvailable));
         if erase {
             self.ring.erase_all(&mut self.core.out);
         }
@@ -456,4 +467,3 @@ impl Member {
         }
     }
 }
-

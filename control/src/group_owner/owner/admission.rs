@@ -91,7 +91,8 @@ impl Group {
         rng: &mut R,
     ) {
         let request = hash(&[canonical]);
-        if let Some(same) = self.half_open.get(&source).and_then(|h| h.iter().find(|h| h.request == request)) {
+        if let Some(same) = self.half_open.get(&source).and_then(|h| h.iter().find(|h| h.request == request))
+        {
             // A repeat gets the stored answer; after message 4 the member has no use for it any more.
             if let State::Challenged(state) = &same.state {
                 let to = Destination::Ue(source);
@@ -142,13 +143,7 @@ impl Group {
             ExpectAuthenticate::answer(bind, canonical, m, suite, lsb, &core.device, seq, sdu, now, rng);
         match answered {
             Ok(state) => {
-                core.out.send(
-                    self.policy.owner,
-                    Destination::Ue(source),
-                    Lcid::CLEAR,
-                    None,
-                    &state.answer,
-                );
+                core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, &state.answer);
                 let state = State::Challenged(Box::new(state));
                 self.half_open.entry(source).or_default().push(HalfOpen { request, state });
                 self.half_open_order.push_back((now.monotonic.saturating_add(PATIENCE), source, request));
@@ -270,8 +265,7 @@ impl Group {
         let numbers = self.epochs_for_joiner(core, now, rng).map_err(stored)?;
         let entries = self.entries(&numbers, source, &mut *core.store).map_err(stored)?;
         let until = entries.iter().map(|e| e.not_after).max().unwrap_or(0);
-        let binding =
-            Binding { group: self.policy.group, layer2: source, identity: identity.clone(), until };
+        let binding = Binding { group: self.policy.group, layer2: source, identity: identity.clone(), until };
         core.store.bind(binding.clone()).map_err(stored)?;
         self.bindings.insert(source, binding);
 
@@ -280,7 +274,8 @@ impl Group {
         let keys = JoinKeys {
             s_u,
             kd_lifetime: u32::try_from(self.policy.kd_lifetime.as_secs()).unwrap_or(u32::MAX),
-            keepalive_period: u16::try_from(self.policy.keepalive_period.as_secs().max(1)).unwrap_or(u16::MAX),
+            keepalive_period: u16::try_from(self.policy.keepalive_period.as_secs().max(1))
+                .unwrap_or(u16::MAX),
             instance: core.instance,
             lowest_valid_epoch: self.epochs.lowest_valid,
             entries,
@@ -301,7 +296,6 @@ impl Group {
             agreed,
             leaf: shown.leaf,
             crls_held: shown.crls_held,
-            suites: state.suites.clone(),
             first_epoch: numbers.first().copied().unwrap_or(u64::MAX),
             newest_epoch: numbers.last().copied().unwrap_or(0),
         };
@@ -414,6 +408,7 @@ impl Group {
             id: agreed.id,
             retiring: retiring.collect(),
             commanded: Vec::new(),
+            last_run: None,
             kd_since: now.monotonic,
             runs: 0,
             last_lsb: lsb,

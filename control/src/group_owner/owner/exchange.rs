@@ -131,7 +131,10 @@ impl Group {
         let from = member.first_epoch.max(self.epochs.lowest_valid);
         let mut numbers = self.epochs.above(m.newest_epoch.max(from.saturating_sub(1)));
         let sending = self.epochs.sending;
-        if (m.grant || m.floors || numbers.is_empty()) && member.first_epoch <= sending && !numbers.contains(&sending) {
+        if (m.grant || m.floors || numbers.is_empty())
+            && member.first_epoch <= sending
+            && !numbers.contains(&sending)
+        {
             numbers.insert(0, sending);
         }
         if numbers.is_empty() {
@@ -175,6 +178,9 @@ impl Group {
         if let Some(same) = member.commanded.iter().find(|c| c.nonce_1 == m.nonce_1) {
             let to = Destination::Ue(source);
             return core.out.send(local, to, Lcid::SIGNALLING, Some(under), &same.answer);
+        }
+        if member.last_run == Some(m.nonce_1) {
+            return;
         }
         member.trigger = None;
         let due = member.refresh_wanted
@@ -221,7 +227,9 @@ impl Group {
     ) {
         let commanded = self.members.get(&source).and_then(|m| m.commanded.iter().find(|c| c.id == under));
         match commanded {
-            Some(c) if bool::from(c.confirm_m.ct_eq(confirm_m)) => self.first_verified(core, source, under, now),
+            Some(c) if bool::from(c.confirm_m.ct_eq(confirm_m)) => {
+                self.first_verified(core, source, under, now)
+            }
             Some(_) => core.out.ignored(source, "REKEY_COMPLETE with a wrong confirmation"),
             None => {}
         }

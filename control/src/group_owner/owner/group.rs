@@ -20,9 +20,7 @@ use crate::codec::entry::{GroupKeyEntry, encode_entries, limits::ENTRIES};
 use crate::codec::go::{GroupKeyUpdate, HpkeSealed, Message, Wrapped};
 use crate::codec::{Body, segment};
 use crate::credential::{Identity, Role};
-use crate::group_owner::distribution::{
-    EpochSettings, Epochs, STRAGGLERS, VOID_AT_LATEST, group_key_notice,
-};
+use crate::group_owner::distribution::{EpochSettings, Epochs, STRAGGLERS, VOID_AT_LATEST, group_key_notice};
 use crate::group_owner::repeat::{Due, Repeat, T_INST, T4103};
 use crate::group_owner::schedule::{Dksi, GroupContext, Secret, group_info, hpke_context};
 use crate::group_owner::{Ended, Notice};
@@ -112,7 +110,12 @@ impl Group {
     }
 
     /// A new epoch, in our own engine at once.
-    fn make<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) -> Result<u64, StoreError> {
+    fn make<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<u64, StoreError> {
         // A future epoch begins where the one before it is to be changed.
         let ahead = self.epochs.above(self.epochs.sending.max(self.epochs.lowest_valid)).len() as u32;
         let begins = match (self.epochs.sending, ahead) {
@@ -408,8 +411,11 @@ impl Group {
             jobs.push(self.job(core, m, entries, newest, rng));
         }
         let sdu = core.policy.sdu;
-        let done: Vec<_> =
-            if jobs.len() > 1 { jobs.into_par_iter().map(|j| j.run(sdu)).collect() } else { jobs.into_iter().map(|j| j.run(sdu)).collect() };
+        let done: Vec<_> = if jobs.len() > 1 {
+            jobs.into_par_iter().map(|j| j.run(sdu)).collect()
+        } else {
+            jobs.into_iter().map(|j| j.run(sdu)).collect()
+        };
         for (peer, newest, sdus) in done {
             match sdus {
                 Ok(sdus) => self.send_update(core, peer, newest, sdus, now),
@@ -599,7 +605,10 @@ impl Group {
             && self.gathered.is_none()
             && self.fresh.is_none()
             && self.leaving.is_empty()
-            && self.members.values().all(|m| m.update.is_none() && m.commanded.is_empty() && m.trigger.is_none())
+            && self
+                .members
+                .values()
+                .all(|m| m.update.is_none() && m.commanded.is_empty() && m.trigger.is_none())
     }
 }
 
@@ -634,7 +643,10 @@ impl UpdateJob {
                 let info = group_info(dksi, self.lowest_valid, n);
                 let plaintext = encode_entries(&self.entries)?;
                 let sealed = hpke::seal_under(&ephemeral, &key, hpke_context(&info, &psk), &plaintext)?;
-                Wrapped::Certificate { n, sealed: HpkeSealed { enc: sealed.enc, ciphertext: sealed.ciphertext } }
+                Wrapped::Certificate {
+                    n,
+                    sealed: HpkeSealed { enc: sealed.enc, ciphertext: sealed.ciphertext },
+                }
             }
         };
         let body = Body::GroupKeyUpdate(GroupKeyUpdate { lowest_valid_epoch: self.lowest_valid, keys });

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pc5_dataplane::ids::{KdSessId, Lcid};
-use pc5_dataplane::keys::{Command, LinkKey, LinkPhase};
 use pc5_dataplane::kdf::KdSess;
+use pc5_dataplane::keys::{Command, LinkKey, LinkPhase};
 use pc5_dataplane::suite::Suite;
 
 use crate::clock::earlier;
@@ -27,6 +27,8 @@ pub(super) struct MemberLink {
     pub retiring: Vec<(KdSessId, Option<Duration>)>,
     /// Commanded and not confirmed, oldest first.
     pub commanded: Vec<Commanded>,
+    /// Nonce_1 of the last run that was confirmed: a late repeat of its REQUEST begins no other.
+    pub last_run: Option<[u8; 16]>,
     pub kd_since: Duration,
     pub runs: u32,
     pub last_lsb: u8,
@@ -139,6 +141,7 @@ impl MemberLink {
         self.id = id;
         self.runs = self.runs.saturating_add(1);
         self.trigger = None;
+        self.last_run = Some(confirmed.nonce_1);
         let refreshed = confirmed.root.is_some();
         if let Some(root) = confirmed.root {
             self.root = root;

@@ -176,7 +176,16 @@ impl Owner {
     pub fn deadline(&self) -> Option<Duration> {
         let timers = self.timers.peek().map(|Reverse((at, ..))| *at);
         let groups = self.groups.values().filter_map(|g| g.deadline(self.core.policy.announce)).min();
-        if self.started { earlier(earlier(timers, groups), self.reassembly.deadline()) } else { Some(Duration::ZERO) }
+        if self.started {
+            earlier(earlier(timers, groups), self.reassembly.deadline())
+        } else {
+            Some(Duration::ZERO)
+        }
+    }
+
+    /// Its Layer-2 ids, one a group.
+    pub fn locals(&self) -> impl Iterator<Item = Layer2Id> {
+        self.groups.keys().copied()
     }
 
     /// Confirmed members.
@@ -207,9 +216,9 @@ impl Owner {
         g.map(|g| g.by_link.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// Whether all have acknowledged the newest epoch and nothing is under way.
+    /// Whether all have acknowledged the newest epoch and nothing is under way on a link. Joins may be.
     pub fn is_settled(&self) -> bool {
-        self.started && self.core.half_open == 0 && self.groups.values().all(Group::is_settled)
+        self.started && self.groups.values().all(Group::is_settled)
     }
 
     /// Joins that have not come to their end.

@@ -1,0 +1,117 @@
+use std::time::{Duration, Instant};
+
+use pc5_control::group_owner::lockstep::Conditions;
+use pc5_control::group_owner::{MemberState, Notice, Order};
+use pc5_dataplane::keys::LinkPhase;
+use pc5_dataplane::suite::Suite;
+
+use super::world::*;
+
+#[test]
+fn a_member_joins_and_both_ends_hold_the_same_keys() {
+    let mut w = World::new(1, Conditions::PERFECT);
+    assert!(w.join_all());
+    w.assert_consistent();
+    let member = w.run.member(member_id(1)).unwrap();
+    assert_eq!(member.state(), MemberState::Joined);
+    assert_eq!(member.owner().unwrap().to_string(), "pc5:001-01:ue:go-1");
+    assert_eq!(w.run.contexts(member_id(1), OWNER), [(member.link_id().unwrap(), LinkPhase::Active)]);
+    assert_eq!(w.owner().members(w.run.now()).count(), 1);
+    assert!(w.notices(OWNER).any(|n| matches!(n, Notice::Joined { suite: Suite::Aes256Gcm, .. })));
+    assert_eq!(
+        w.log.sent.iter().map(|f| f.sdu[0]).filter(|t| *t != 0x90).collect::<Vec<_>>(),
+        [0x80, 0x82, 0x83, 0x84, 0x85, 0x86]
+    );
+    assert_eq!(w.log.sent.iter().filter(|f| f.sdu[0] != 0x90).count(), 6, "one frame each");
+}
+
+#[test]
+fn many_members_join_quickly() {
+    let mut w = World::new(256, Conditions::PERFECT);
+    let begun = Instant::now();
+    assert!(w.join_all());
+    let took = begun.elapsed();
+    println!("256 joins, both sides: {took:?}");
+    w.assert_consistent();
+    assert_eq!(w.owner().members(w.run.now()).count(), 256);
+    assert_eq!(w.owner().half_open(), 0);
+    // Not a benchmark: only that nothing grows with the square.
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn joins_come_through_loss_duplication_and_reordering() {
+    for seed in 0..6 {
+        let conditions =
+            Conditions { loss: 150, duplicate: 200, reorder: 300, delay: Duration::from_millis(5 + seed) };
+        let mut w = World::new(12, conditions);
+        assert!(w.join_all(), "run {seed}");
+        w.run.set_conditions(Conditions { delay: Duration::from_millis(5), ..Conditions::PERFECT });
+        assert!(w.settle());
+        w.assert_consistent();
+        assert_eq!(w.owner().half_open(), 0);
+    }
+}
+
+#[test]
+fn a_second_join_replaces_the_link_when_it_is_confirmed() {
+    let mut w = World::new(1, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
+    assert!(w.join_all());
+    let before = w.run.member(member_id(1)).unwrap().link_id().unwrap();
+    w.order(member_id(1), Order::Join);
+    assert_eq!(w.run.contexts(OWNER, member_id(1))[0], (before, LinkPhase::Active));
+    assert!(w.run_until(secs(5), |r| r.member(member_id(1)).unwrap().state() == MemberState::Joined));
+    w.assert_consistent();
+    let after = w.run.member(member_id(1)).unwrap().link_id().unwrap();
+    assert_ne!(before, after);
+    assert!(w.run.contexts(OWNER, member_id(1)).contains(&(before, LinkPhase::Retiring)));
+    w.run_for(secs(3));
+    assert_eq!(w.run.contexts(OWNER, member_id(1)), [(after, LinkPhase::Active)]);
+    assert_eq!(w.run.contexts(member_id(1), OWNER), [(after, LinkPhase::Active)]);
+}
+
+#[test]
+fn a_member_that_restarts_joins_again() {
+    let mut w = World::new(2, Conditions::PERFECT);
+    assert!(w.join_all());
+    for _ in 0..5 {
+        let again = w.member(1);
+        w.put_member(again);
+        assert!(w.join_all());
+        w.run_for(secs(3));
+    }
+    w.assert_consistent();
+}
+
+#[test]
+fn an_owner_that_restarts_is_another_instance_and_its_members_come_back() {
+    let mut w = World::new(3, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
+    assert!(w.join_all());
+    let owner = w.owner_with(Box::<pc5_control::store::MemoryStore>::default());
+    w.put_owner(owner);
+    // Announcements tell the members, keepalives would later.
+    assert!(w.run_until(secs(30), |r| r.owner(OWNER).unwrap().members(r.now()).count() == 3));
+    assert!(w.settle());
+    for n in 1..=3 {
+        assert!(w.run.agree(OWNER, member_id(n)));
+    }
+}
+
+#[test]
+fn silence_ends_a_link_on_both_sides() {
+    let mut w = World::new(2, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
+    assert!(w.join_all());
+    w.run_for(secs(100));
+    assert_eq!(w.owner().members(w.run.now()).count(), 2, "keepalives keep it");
+    w.run.set_conditions(Conditions { loss: 1_000, ..Conditions::PERFECT });
+    w.run_for(secs(45));
+    assert_eq!(w.owner().members(w.run.now()).count(), 0);
+    assert!(w.run.members().all(|m| m.owner().is_none()));
+    w.run.set_conditions(Conditions::PERFECT);
+    assert!(
+        w.run_until(secs(60), |r| r.members().all(|m| m.owner().is_some())),
+        "they come back by themselves"
+    );
+    assert!(w.settle());
+    w.assert_consistent();
+}
