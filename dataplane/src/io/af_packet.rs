@@ -50,7 +50,7 @@ impl Receive {
     /// Blocks of the usual size.
     pub const BLOCKS: Self = Self::Blocks { block_len: 1 << 17, blocks: 64, timer_ms: 1 };
     /// Frames of the usual number.
-    pub const FRAMES: Self = Self::Frames { frames: 4_096 };
+    pub const FRAMES: Self = Self::Frames { frames: 8_192 };
 }
 
 /// What a port is to be.
