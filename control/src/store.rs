@@ -3,6 +3,8 @@
 //! Nothing here is a key: session keys are never stored, and an owner's group keys end with it. What a procedure has
 //! not got on disk it does not send, so a store that fails stops handing out, never repeats.
 
+pub mod sqlite;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use pc5_dataplane::ids::{GroupId, Layer2Id, PtkId};

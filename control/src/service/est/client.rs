@@ -1,6 +1,5 @@
 //! A device's side of EST: enrolment, and the roots and CRLs to judge others by.
 
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::{Method, StatusCode};
