@@ -228,6 +228,7 @@ static void fill(const struct imb *s, IMB_JOB *j, uint8_t *arena, const struct f
         }
         if (k == EEA1 || k == EEA1_EIA1) {
                 j->cipher_mode = IMB_CIPHER_SNOW3G_UEA2_BITLEN;
+                j->dst = p - 13; /* in bits, the offset counts on both sides */
                 j->enc_keys = j->dec_keys = &s->snow_cipher[f->key];
                 j->cipher_start_src_offset_in_bits = 13 * 8;
                 j->msg_len_to_cipher_in_bits = f->len * 8;

@@ -197,11 +197,12 @@ kernel_fn! {
                 Lane { job, data, len: (*job).len as usize, key: keys.as_ptr().add((*job).key.0 as usize) }
             }
         };
-        // For MACs, frames of like length side by side; 64 octets are a class, from 2 KiB on there is only one.
+        // For MACs, frames of like length side by side, longest first; 64 octets are a class, from 2 KiB on there is only
+        // one.
         if EIA && most / 64 != least / 64 {
             let class = |i: usize| {
                 // SAFETY: i is below the number of jobs.
-                unsafe { ((*jobs_at.add(i)).len as usize / 64).min(31) }
+                31 - unsafe { ((*jobs_at.add(i)).len as usize / 64).min(31) }
             };
             let mut next = [0u8; 33];
             for i in 0..n {
@@ -398,45 +399,56 @@ kernel_fn! {
             for b in &blocks[..used] {
                 (fewest, most) = (fewest.min(*b), most.max(*b));
             }
-            // Lanes without a frame repeat the first, over its first block again and again.
+            // Lanes without a frame repeat the first one's key; their blocks count for nothing.
             let same = lanes.iter().all(|l| l.key == lanes[0].key);
             let mut keys = MaybeUninit::<Keys>::uninit();
             let keys = merge_keys(&mut keys, &frame, same);
+            let mut body = [std::ptr::null::<u8>(); GROUP];
+            let mut end = [std::ptr::null::<u8>(); GROUP];
+            // Blocks of the longest frame in each register and those behind it: what is over is not clocked on.
+            let mut longest = [0; WIDTH + 1];
+            for l in (0..GROUP).rev() {
+                body[l] = frame[l].data.wrapping_sub(BEFORE);
+                end[l] = last.0[l].as_ptr();
+                longest[l / 4] = blocks[l].max(longest[l / 4]).max(longest[l / 4 + 1]);
+            }
             let mut x = [_mm512_setzero_si512(); WIDTH];
-            let mut done = [_mm512_setzero_si512(); WIDTH];
-            for t in 0..most {
-                let mut at = [std::ptr::null::<u8>(); GROUP];
-                if t > 0 && t + 1 < fewest && used == GROUP {
-                    // Every frame is in its middle.
-                    each!(g < WIDTH, {
-                        for l in 4 * g..4 * g + 4 {
-                            at[l] = frame[l].data.wrapping_sub(BEFORE).wrapping_add(16 * t);
-                        }
-                    });
-                } else {
-                    for l in 0..GROUP {
-                        at[l] = if t == 0 || l >= used {
-                            first[l].as_ptr()
-                        } else if t + 1 < blocks[l] {
-                            frame[l].data.wrapping_sub(BEFORE).wrapping_add(16 * t)
-                        } else {
-                            last.0[l].as_ptr()
-                        };
+            let mut done = x;
+            macro_rules! step {
+                ($w:literal, $t:expr) => {{
+                    encrypt::<$w>(keys, &mut x, same);
+                    if $t + 1 >= fewest {
+                        each!(g < $w, {
+                            let mut ends = 0;
+                            for l in 0..4 {
+                                ends |= u8::from(blocks[4 * g + l] == $t + 1) << (2 * l);
+                            }
+                            done[g] = _mm512_mask_mov_epi64(done[g], ends * 3, x[g]);
+                        });
                     }
+                }};
+            }
+            each!(g < WIDTH, {
+                x[g] = _mm512_loadu_si512(first.as_ptr().add(4 * g).cast());
+            });
+            step!(8, 0);
+            for t in 1..most {
+                let at = |l: usize| if t + 1 < blocks[l] { body[l].wrapping_add(16 * t) } else { end[l] };
+                macro_rules! gather_and_step {
+                    ($w:literal) => {{
+                        each!(g < $w, {
+                            let block = gather([at(4 * g), at(4 * g + 1), at(4 * g + 2), at(4 * g + 3)]);
+                            x[g] = _mm512_xor_si512(x[g], block);
+                        });
+                        step!($w, t)
+                    }};
                 }
-                each!(g < WIDTH, {
-                    let block = gather([at[4 * g], at[4 * g + 1], at[4 * g + 2], at[4 * g + 3]]);
-                    x[g] = _mm512_xor_si512(x[g], block);
-                });
-                encrypt(keys, &mut x, same);
-                if t + 1 >= fewest {
-                    each!(g < WIDTH, {
-                        let mut ends = 0;
-                        for l in 0..4 {
-                            ends |= u8::from(blocks[4 * g + l] == t + 1) * (3 << (2 * l));
-                        }
-                        done[g] = _mm512_mask_mov_epi64(done[g], ends, x[g]);
-                    });
+                if longest[4] > t {
+                    gather_and_step!(8);
+                } else if longest[2] > t {
+                    gather_and_step!(4);
+                } else {
+                    gather_and_step!(2);
                 }
             }
             let mut macs = [[0u8; 16]; GROUP];
@@ -504,19 +516,19 @@ kernel_fn! {
 
     /// # Safety
     /// `keys` comes from [`merge_keys`] with the same `same`.
-    unsafe fn encrypt(keys: *const Keys, x: &mut [Z; WIDTH], same: bool) {
+    unsafe fn encrypt<const W: usize>(keys: *const Keys, x: &mut [Z; WIDTH], same: bool) {
         // SAFETY: what is read was written.
         unsafe {
             let key = |r: usize, g: usize| (&raw const (*keys).0[r][g]).read();
             macro_rules! all {
                 ($of:expr) => {{
                     let of = $of;
-                    each!(g < WIDTH, {
+                    each!(g < W, {
                         x[g] = _mm512_xor_si512(x[g], of(0, g));
                     });
                     macro_rules! round {
                         ($op:ident, $r:literal) => {{
-                            each!(g < WIDTH, {
+                            each!(g < W, {
                                 x[g] = $op(x[g], of($r, g));
                             });
                         }};

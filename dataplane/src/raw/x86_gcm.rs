@@ -136,8 +136,44 @@ fn equal(a: &Block, b: &[u8]) -> bool {
     a.iter().zip(b).fold(0, |d, (a, b)| d | a ^ b) == 0
 }
 
+/// Ciphers data with the keystream from block `FROM` on and keeps the ciphertext in `blocks`, padded with zeros; how many
+/// blocks that fills.
+#[inline(always)]
+fn combine<const OPEN: bool, const FROM: usize>(data: &mut [u8], stream: &Step, blocks: &mut Step) -> usize {
+    let keep = |text: Block, out: Block| if OPEN { text } else { out };
+    let (whole, rest) = data.as_chunks_mut::<16>();
+    let filled = FROM + whole.len();
+    if filled == STEP {
+        // Of known size, so that it stays in registers.
+        for i in FROM..STEP {
+            let text = whole[i - FROM];
+            whole[i - FROM] = xor(text, stream.0[i]);
+            blocks.0[i] = keep(text, whole[i - FROM]);
+        }
+        return STEP;
+    }
+    for (i, block) in whole.iter_mut().enumerate() {
+        let text = *block;
+        *block = xor(text, stream.0[FROM + i]);
+        blocks.0[FROM + i] = keep(text, *block);
+    }
+    blocks.0[filled..].fill([0; 16]);
+    if rest.is_empty() {
+        return filled;
+    }
+    let mut text = [0; 16];
+    text[..rest.len()].copy_from_slice(rest);
+    let mut out = xor(text, stream.0[filled]);
+    rest.copy_from_slice(&out[..rest.len()]);
+    out[rest.len()..].fill(0);
+    blocks.0[filled] = keep(text, out);
+    filled + 1
+}
+
+#[inline(always)]
 fn xor(a: Block, b: Block) -> Block {
-    std::array::from_fn(|i| a[i] ^ b[i])
+    // SAFETY: SSE2 is in the baseline of this architecture.
+    from_m128(unsafe { _mm_xor_si128(to_m128(a), to_m128(b)) })
 }
 
 /// A frame with what one width does for a step: its keystream and its hash.
@@ -171,19 +207,11 @@ macro_rules! width {
                     loop {
                         let room = 16 * (STEP - used);
                         let (now, later) = rest.split_at_mut(room.min(rest.len()));
-                        let octets = blocks.0.as_flattened_mut();
-                        let keys = &stream.0.as_flattened()[16 * used..];
-                        if OPEN {
-                            octets[16 * used..16 * used + now.len()].copy_from_slice(now);
-                        }
-                        for (o, k) in now.iter_mut().zip(keys) {
-                            *o ^= k;
-                        }
-                        if !OPEN {
-                            octets[16 * used..16 * used + now.len()].copy_from_slice(now);
-                        }
-                        let filled = used + now.len().div_ceil(16);
-                        octets[16 * used + now.len()..].fill(0);
+                        let filled = if used == 0 {
+                            combine::<OPEN, 0>(now, &stream, &mut blocks)
+                        } else {
+                            combine::<OPEN, 1>(now, &stream, &mut blocks)
+                        };
                         rest = later;
                         if rest.is_empty() {
                             // GHASH has the lengths big-endian and in bits.
