@@ -269,7 +269,14 @@ async fn curl_and_openssl_as_a_foreign_client() {
     ok("openssl base64 -d -in again.p7 | openssl pkcs7 -inform DER -print_certs -out again.pem");
     ok("openssl verify -x509_strict -CAfile home/ca.pem -untrusted ops/ca.pem again.pem");
     ok("head -c 100000 /dev/zero > large");
-    assert_eq!(post("simpleenroll", "-u ue-1:open:sesame", "large", "no"), "413");
+    // Refused by its length alone: curl reads 413, or finds the connection closed while it is still sending.
+    let (_, text) = run(
+        &folder,
+        &format!(
+            "{curl} -u ue-1:open:sesame --data-binary @large -o no -w '%{{http_code}}' {est}/simpleenroll"
+        ),
+    );
+    assert!(text.contains("413") || text.contains("000"), "{text}");
     ok(&format!(
         "{curl} -o crl.der {}/pc5/crl.der && openssl crl -inform DER -in crl.der -CAfile ops/ca.pem -noout",
         network.url()
