@@ -62,7 +62,18 @@ fn reports_do_not_hang_on_workers_or_batch() {
         for suite in Suite::ALL {
             for cast in ["auto", "link", "group"] {
                 let run = |workers: &str, batch: &str| {
-                    let args = ["--suite", suite.name(), "--cast", cast, "--workers", workers, "--batch", batch, "-o", "json"];
+                    let args = [
+                        "--suite",
+                        suite.name(),
+                        "--cast",
+                        cast,
+                        "--workers",
+                        workers,
+                        "--batch",
+                        batch,
+                        "-o",
+                        "json",
+                    ];
                     replay(&sample(name), &args)
                 };
                 if !suite.has_integrity() && cast != "group" {
@@ -89,23 +100,56 @@ fn what_is_protected_comes_back_as_it_was() {
             let path = |n: &str| dir.path().join(n);
             let text = |n: &str| path(n).to_str().unwrap().to_owned();
             let input = sample(name);
-            ok(&replay(&input, &[
-                "--op", "protect", "--cast", cast, "--suite", suite, "--out", &text("p"), "--keylog", &text("k"),
-            ]));
+            ok(&replay(
+                &input,
+                &[
+                    "--op",
+                    "protect",
+                    "--cast",
+                    cast,
+                    "--suite",
+                    suite,
+                    "--out",
+                    &text("p"),
+                    "--keylog",
+                    &text("k"),
+                ],
+            ));
             ok(&replay(&path("p"), &["--op", "verify", "--keys", &text("k"), "--out", &text("v")]));
             same_capture(&input, &path("v"));
             let (interfaces, protected) = frames(&path("p"));
-            assert!(interfaces.iter().all(|i| i.link_type == pc5_pcap::LinkType::ETHERNET && i.carried().is_some()));
+            assert!(
+                interfaces
+                    .iter()
+                    .all(|i| i.link_type == pc5_pcap::LinkType::ETHERNET && i.carried().is_some())
+            );
             let secret = &frames(&input).1[0].data;
             assert!(protected.iter().all(|f| f.data.len() >= 60 && !contains(&f.data, secret)));
 
             if cast == "group" {
                 continue;
             }
-            ok(&replay(&path("p"), &[
-                "--op", "bridge", "--keying", "file", "--keys", &text("k"), "--out", &text("b"), "--keylog", &text("k2"),
-                "--cast", cast, "--suite", suite, "--workers", "2",
-            ]));
+            ok(&replay(
+                &path("p"),
+                &[
+                    "--op",
+                    "bridge",
+                    "--keying",
+                    "file",
+                    "--keys",
+                    &text("k"),
+                    "--out",
+                    &text("b"),
+                    "--keylog",
+                    &text("k2"),
+                    "--cast",
+                    cast,
+                    "--suite",
+                    suite,
+                    "--workers",
+                    "2",
+                ],
+            ));
             ok(&replay(&path("b"), &["--op", "verify", "--keys", &text("k2"), "--out", &text("v2")]));
             same_capture(&input, &path("v2"));
             // The keys of one side of the bridge open nothing of the other.
@@ -139,7 +183,8 @@ fn a_link_passes_rekeys_and_a_group_sender_ptks_with_nothing_lost() {
     let again = ["--cast", "link", "--loop", "6500", "-o", "json", "--workers", "2", "--batch", "7"];
     assert_eq!(json(&replay(&sample("transfer.pcap"), &again)), report);
 
-    let report = json(&replay(&sample("transfer.pcap"), &["--cast", "group", "--loop", "6500", "-o", "json"]));
+    let report =
+        json(&replay(&sample("transfer.pcap"), &["--cast", "group", "--loop", "6500", "-o", "json"]));
     assert_eq!(report["frames"]["accepted"], 429_000, "each of two senders passes three PTKs");
     assert_eq!(report["compared"]["differing"], 0);
 }
@@ -157,7 +202,10 @@ fn a_cut_file_is_processed_up_to_the_cut() {
     assert_eq!(report["frames"]["accepted"], 45);
     let message = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(message.contains("45 frames before it were processed"), "{message}");
-    assert!(report["defect"].as_str().is_some_and(|d| d.contains("octet") || d.contains("offset")), "{report}");
+    assert!(
+        report["defect"].as_str().is_some_and(|d| d.contains("octet") || d.contains("offset")),
+        "{report}"
+    );
 }
 
 #[test]

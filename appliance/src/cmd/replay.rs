@@ -17,11 +17,11 @@ use pc5_pcap::{Pace, Pacer, PcapError, Reader};
 
 use crate::exit::{Exit, refused, usage};
 use crate::replay::directory::{Cast, Directory};
-use crate::replay::keying::Keying;
+use crate::replay::keying::{Keying, KeyingConfig};
 use crate::replay::lane::{Lane, StageTime, Step};
 use crate::replay::lanes::{Lanes, Threads};
 use crate::replay::output::Writer;
-use crate::replay::plan::{KeyingWay, Op, Plan};
+use crate::replay::plan::{KeyingWay, Op, Output, Plan};
 use crate::replay::report::{Report, Row, TimedStage};
 use crate::replay::rounds::Rounds;
 
@@ -114,7 +114,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         None => Vec::new(),
     };
     let mut reader = Reader::open(&args.input).with_context(|| args.input.display().to_string())?;
-    let mut keying = Keying::new(args.suite, args.cast == Cast::Group, args.keylog.is_some(), log)?;
+    let config = KeyingConfig {
+        suite: args.suite,
+        direct: args.cast == Cast::Group,
+        log: args.keylog.is_some(),
+        keep_signalling: args.signalling,
+    };
+    let mut keying = Keying::new(config, log)?;
     let mut lanes = start_lanes(&args, &keying)?;
     let writer = args.out.as_deref().map(Writer::create).transpose()?;
     let mut directory = Directory::new(args.members);
@@ -141,7 +147,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     };
     drop(rounds);
     if let Some(path) = &args.keylog {
-        write_key_log(path, &keying.take_log()).with_context(|| format!("key log {}", path.display()))?;
+        write_key_log(path, keying.key_log()).with_context(|| format!("key log {}", path.display()))?;
     }
     let report = report(&args, &plan, &reader, &mut lanes, &keying, totals);
     show(&args, &report)?;
@@ -154,8 +160,10 @@ fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
             "--to {interface}: sending on an interface is not there yet; use --out FILE"
         )));
     }
-    if args.signalling && args.out.is_none() {
-        return Err(usage("--signalling writes PC5-S frames into the output; name one with --out FILE"));
+    if args.signalling && (args.out.is_none() || plan.output != Output::Frames) {
+        return Err(usage(
+            "--signalling writes PC5-S frames among protected ones: use --op protect or bridge with --out FILE",
+        ));
     }
     if args.keylog.is_some() && plan.op == Op::Verify {
         return Err(usage("--op verify makes no keys to log; leave out --keylog"));

@@ -75,11 +75,6 @@ impl Directory {
     pub(crate) fn next(&self, of: Layer2Id) -> Layer2Id {
         member(of.get() % self.limit)
     }
-
-    /// Stations seen.
-    pub(crate) fn stations(&self) -> usize {
-        self.members.len()
-    }
 }
 
 fn member(index: u32) -> Layer2Id {

@@ -152,7 +152,11 @@ impl Lane {
                 Step::OwnerOpen => self.owner.open(&mut part.batch, self.now)?,
                 Step::OwnerProtect => self.owner.protect(&mut part.batch, self.now)?,
                 Step::MembersOpen => self.members.open(&mut part.batch, self.now)?,
-                Step::MonitorOpen => self.monitor.open(&mut part.batch, self.now)?,
+                Step::MonitorOpen => {
+                    self.monitor.open(&mut part.batch, self.now)?;
+                    // Reading along asks nobody for anything.
+                    self.monitor.take_events();
+                }
                 Step::Compare => part.compare(),
             }
             let ended = Instant::now();

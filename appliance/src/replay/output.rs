@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pc5_dataplane::batch::Batch;
+use pc5_dataplane::batch::{Batch, Meta};
 use pc5_pcap::{Format, Interface};
 
 use super::plan::Output;
@@ -58,6 +58,12 @@ impl Writer {
         let meta = &batch.meta()[slot];
         let original_len = meta.uncaptured.wrapping_add(octets.len() as u32);
         self.0.write(meta.interface, meta.timestamp, original_len, octets)?;
+        Ok(())
+    }
+
+    /// Writes a PC5-S frame at the time and on the interface of a user-data frame.
+    pub(crate) fn write_signalling(&mut self, frame: &[u8], at: Meta) -> anyhow::Result<()> {
+        self.0.write(at.interface, at.timestamp, frame.len() as u32, frame)?;
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use super::keying::Keying;
 use super::lane::{Part, StageTime, Step};
 use super::lanes::Lanes;
 use super::output::Writer;
-use super::plan::{Output, Plan};
+use super::plan::Plan;
 
 /// Frames between two looks at what the engines ask of control. A key asks at half of its 65,536 SNs, and a frame
 /// uses at most one of each key, so it is answered long before the key is used up.
@@ -109,12 +109,12 @@ impl<'a> Rounds<'a> {
         interface: u32,
         original_len: u32,
     ) -> anyhow::Result<()> {
-        if self.sequence % KEYS_EVERY == 0 && self.sequence > 0 {
-            self.drain()?;
-            self.answer_engines()?;
-        }
         let uncaptured = original_len.wrapping_sub(frame.len() as u32);
         let meta = Meta { sequence: self.sequence, timestamp, interface, uncaptured };
+        if self.sequence.is_multiple_of(KEYS_EVERY) && self.sequence > 0 {
+            self.drain()?;
+            self.answer_engines(meta)?;
+        }
         self.sequence += 1;
         if self.plan.from_key_log { self.push_protected(frame, meta) } else { self.push_plain(frame, meta) }
     }
@@ -131,9 +131,9 @@ impl<'a> Rounds<'a> {
             _ => !self.keying.knows(source),
         };
         if unknown {
-            self.join(source)?;
+            self.join(source, meta)?;
             if let Some(Destination::Ue(other)) = destination {
-                self.join(other)?;
+                self.join(other, meta)?;
             }
         }
         let address = match self.plan.cast {
@@ -238,7 +238,7 @@ impl<'a> Rounds<'a> {
             let address = match routed {
                 Ok(destination) => {
                     if let Destination::Ue(member) = destination {
-                        self.join(member)?;
+                        self.join(member, meta)?;
                     }
                     Address::to(destination, OWNER)
                 }
@@ -352,7 +352,7 @@ impl<'a> Rounds<'a> {
             let verdict = match routed {
                 Ok(destination) => {
                     if let Destination::Ue(member) = destination {
-                        self.join(member)?;
+                        self.join(member, meta)?;
                     }
                     part.batch.slots_mut()[i].address = Address::to(destination, OWNER);
                     Verdict::Pending
@@ -380,20 +380,31 @@ impl<'a> Rounds<'a> {
     }
 
     /// Lets a member join, if it has not. Nothing under way is touched: the keys are new ones.
-    fn join(&mut self, member: Layer2Id) -> anyhow::Result<()> {
+    fn join(&mut self, member: Layer2Id, meta: Meta) -> anyhow::Result<()> {
         if !self.keying.knows(member) {
             let began = Instant::now();
             self.keying.join(member, self.lanes)?;
             self.keying_time += began.elapsed();
+            self.write_signalling(meta)?;
         }
         Ok(())
     }
 
-    fn answer_engines(&mut self) -> anyhow::Result<()> {
+    /// PC5-S of a keying goes before the frame that it was needed for, at that frame's time.
+    fn write_signalling(&mut self, meta: Meta) -> anyhow::Result<()> {
+        if let Some(writer) = &mut self.writer {
+            for frame in self.keying.take_signalling() {
+                writer.write_signalling(&frame, meta)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_engines(&mut self, meta: Meta) -> anyhow::Result<()> {
         let began = Instant::now();
         self.keying.answer(self.lanes)?;
         self.keying_time += began.elapsed();
-        Ok(())
+        self.write_signalling(meta)
     }
 
     /// Frames taken so far.
