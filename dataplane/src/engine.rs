@@ -134,7 +134,7 @@ impl Engine {
     /// As [`Self::protect`].
     #[inline]
     pub fn follow(&mut self, now: Now) -> Result<(), KernelError> {
-        if self.shared.generation() != self.snapshot.generation {
+        if self.shared.generation() > self.snapshot.generation {
             self.catch_up()?;
         }
         self.receivers.expire(now.unix_seconds, &mut self.ciphers);

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -255,18 +256,35 @@ impl Snapshot {
 
 /// Where workers find the newest snapshot.
 #[derive(Clone)]
-pub struct SharedSnapshot(Arc<ArcSwap<Snapshot>>);
+pub struct SharedSnapshot(Arc<Published>);
+
+struct Published {
+    /// Generation of `newest`, raised after it was stored: one plain load a batch tells whether to look.
+    generation: AtomicU64,
+    newest: ArcSwap<Snapshot>,
+}
 
 impl SharedSnapshot {
-    /// The newest one.
-    pub fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+    fn new() -> Self {
+        let newest = ArcSwap::from_pointee(Snapshot::empty());
+        Self(Arc::new(Published { generation: AtomicU64::new(0), newest }))
     }
 
-    /// Its generation, cheap enough for every batch.
+    fn store(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation;
+        self.0.newest.store(Arc::new(snapshot));
+        self.0.generation.store(generation, Ordering::Release);
+    }
+
+    /// The newest one.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.newest.load_full()
+    }
+
+    /// The generation that [`Self::load`] gives at least.
     #[inline]
     pub fn generation(&self) -> u64 {
-        self.0.load().generation
+        self.0.generation.load(Ordering::Acquire)
     }
 }
 
@@ -288,8 +306,7 @@ impl Default for KeyTable {
 impl KeyTable {
     /// No keys.
     pub fn new() -> Self {
-        let shared = SharedSnapshot(Arc::new(ArcSwap::from_pointee(Snapshot::empty())));
-        Self { now: Snapshot::empty(), shared, serial: 0, reads_along: false }
+        Self { now: Snapshot::empty(), shared: SharedSnapshot::new(), serial: 0, reads_along: false }
     }
 
     /// No keys, and no limit to how many a group or link may have: for reading along with a key log.
@@ -310,7 +327,7 @@ impl KeyTable {
     /// Lets workers see what was applied.
     pub fn publish(&mut self) {
         self.now.generation += 1;
-        self.shared.0.store(Arc::new(self.now.clone()));
+        self.shared.store(self.now.clone());
     }
 
     /// Applies one command; workers see it at the next [`Self::publish`].
