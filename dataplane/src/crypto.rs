@@ -35,6 +35,8 @@ pub mod zuc;
 
 pub use self_test::{SelfTestError, self_test};
 
+use std::sync::OnceLock;
+
 use crate::cipher::{Cipher, Kernel};
 use crate::raw;
 use crate::suite::Suite;
@@ -59,9 +61,18 @@ pub fn cipher(suite: Suite, kernel: Kernel) -> Result<Box<dyn Cipher>, KernelErr
     make(suite, kernel).ok_or_else(|| KernelError { suite, kernel, available: kernels(suite) })
 }
 
-/// Tiers of a suite that work on this machine, lowest first; never empty.
+/// Tiers of a suite that work on this machine, lowest first; never empty. None above the tier that the environment
+/// names in `PC5_KERNEL_CEILING`, where it names one: for tests and comparisons.
 pub fn kernels(suite: Suite) -> Vec<Kernel> {
-    Kernel::ALL.into_iter().filter(|&kernel| make(suite, kernel).is_some()).collect()
+    Kernel::ALL.into_iter().filter(|&kernel| kernel <= ceiling() && make(suite, kernel).is_some()).collect()
+}
+
+fn ceiling() -> Kernel {
+    static CEILING: OnceLock<Kernel> = OnceLock::new();
+    *CEILING.get_or_init(|| {
+        let named = std::env::var("PC5_KERNEL_CEILING").unwrap_or_default();
+        Kernel::ALL.into_iter().find(|k| k.name() == named).unwrap_or(Kernel::Avx512)
+    })
 }
 
 /// The highest tier of a suite on this machine.

@@ -126,8 +126,13 @@ impl Keying {
             signalling: Vec::new(),
             counts: Counts::default(),
         };
-        keying.owner.apply(Command::AddLocal(OWNER))?;
-        keying.owner.publish();
+        keying.go.handle(Input::Time, now, &mut rng());
+        while let Some(output) = keying.go.poll() {
+            // Nobody is there to send to yet.
+            if let Output::Install(command) = output {
+                keying.install(End::Owner, command)?;
+            }
+        }
         for line in file {
             read_along(&mut keying.monitor, line)?;
         }
@@ -154,9 +159,7 @@ impl Keying {
             suites.push(self.config.suite);
         }
         let policy = MemberPolicy { suites, ..MemberPolicy::new(GROUP, id, OWNER) };
-        let mut member = Member::new(device, policy, self.now, &mut rng())?;
-        self.members.apply(Command::AddLocal(id))?;
-        self.members.publish();
+        let mut member = Member::new(device, policy, Box::new(MemoryStore::default()));
         member.handle(Input::Order(Order::Join), self.now, &mut rng());
         self.ues.insert(id, member);
         self.settle(lanes)?;
@@ -168,14 +171,16 @@ impl Keying {
 
     /// Hands on what the engines asked for since the last look, in an order that does not hang on workers.
     pub(crate) fn answer(&mut self, lanes: &mut Lanes) -> anyhow::Result<()> {
+        self.now = self.now.after(CLOCK_STEP);
+        let unix_seconds = self.now.unix_seconds();
         for worker in 0..lanes.len() {
-            self.later.extend(lanes.call(worker, |lane| {
+            self.later.extend(lanes.call(worker, move |lane| {
+                lane.now.unix_seconds = unix_seconds;
                 let mut events: Vec<Event> = lane.members.take_events().collect();
                 events.extend(lane.owner.take_events());
                 events
             }));
         }
-        self.now = self.now.after(CLOCK_STEP);
         self.events.extend(std::mem::take(&mut self.later));
         let due = |deadline: Option<Duration>| deadline.is_some_and(|d| d <= self.now.monotonic);
         if due(self.go.deadline()) {
@@ -206,17 +211,23 @@ impl Keying {
 
     fn carry_out(&mut self, by: End, output: Output, lanes: &mut Lanes) -> anyhow::Result<()> {
         match output {
-            Output::Install(command) => {
-                if by == End::Owner {
-                    self.note(&command);
-                }
-                let table = if by == End::Owner { &mut self.owner } else { &mut self.members };
-                table.apply(command)?;
-                table.publish();
-            }
+            Output::Install(command) => self.install(by, command)?,
             Output::Send(message) => self.send(by, message, lanes)?,
             Output::Notice(notice) => self.count(by, &notice),
         }
+        Ok(())
+    }
+
+    fn install(&mut self, by: End, command: Command) -> anyhow::Result<()> {
+        let table = match by {
+            End::Owner => {
+                self.note(&command);
+                &mut self.owner
+            }
+            End::Members => &mut self.members,
+        };
+        table.apply(command)?;
+        table.publish();
         Ok(())
     }
 
