@@ -84,7 +84,7 @@ impl Keying {
         let now = Now { monotonic: Duration::ZERO, unix };
         let plmn: Plmn = "001-01".parse()?;
         let validity = Validity::days(now.unix_seconds(), 30);
-        let mut authority = Authority::root(plmn, "pc5 replay", Curve::P256, validity, &mut rng())?;
+        let mut authority = Authority::root(plmn, Curve::P256, validity, &mut rng())?;
         let mut judge = Judge::new(vec![authority.trust_entry()?], Freshness::Refuse);
         let clock = pc5_control::credential::Clock { now: now.unix_seconds(), floor: 0 };
         judge.install_crl(&authority.crl(now.unix_seconds(), now.unix_seconds() + 30 * 86_400)?, clock)?;
@@ -101,14 +101,7 @@ impl Keying {
             ..GroupPolicy::new(GROUP, OWNER)
         };
         let owner_policy = OwnerPolicy { announce: false, ..OwnerPolicy::default() };
-        let go = Owner::new(
-            device,
-            owner_policy,
-            vec![policy],
-            Box::new(MemoryStore::default()),
-            now,
-            &mut rng(),
-        )?;
+        let go = Owner::new(device, owner_policy, vec![policy], Box::new(MemoryStore::default()))?;
         let mut keying = Self {
             config,
             members: KeyTable::new(),
@@ -128,9 +121,11 @@ impl Keying {
         };
         keying.go.handle(Input::Time, now, &mut rng());
         while let Some(output) = keying.go.poll() {
-            // Nobody is there to send to yet.
-            if let Output::Install(command) = output {
-                keying.install(End::Owner, command)?;
+            match output {
+                Output::Install(command) => keying.install(End::Owner, command)?,
+                Output::Notice(notice) => keying.count(End::Owner, &notice),
+                // Nobody is there to hear it yet.
+                Output::Send(_) => {}
             }
         }
         for line in file {
