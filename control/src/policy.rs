@@ -237,6 +237,37 @@ impl MemberPolicy {
     }
 }
 
+/// A member of a group without owner.
+#[derive(Clone, Debug)]
+pub struct SessionPolicy {
+    /// The group.
+    pub group: GroupId,
+    /// The member's Layer-2 id.
+    pub layer2: Layer2Id,
+    /// Suite of sessions that this member opens.
+    pub suite: Suite,
+    /// Suites of others' sessions that are taken; naming one here is what allows it.
+    pub suites: Vec<Suite>,
+    /// How long a session's key lives; then another session follows.
+    pub lifetime: Duration,
+    /// Octets of an SDU of PC5-S that the port carries.
+    pub sdu: usize,
+}
+
+impl SessionPolicy {
+    /// Defaults.
+    pub fn new(group: GroupId, layer2: Layer2Id) -> Self {
+        Self {
+            group,
+            layer2,
+            suite: Suite::Aes256Gcm,
+            suites: vec![Suite::Aes256Gcm, Suite::Aes128Gcm],
+            lifetime: Duration::from_secs(3_600),
+            sdu: SDU,
+        }
+    }
+}
+
 /// Own limits.
 pub mod limits {
     use std::time::Duration;

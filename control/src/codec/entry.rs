@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use pc5_dataplane::ids::{PgkId, PtkId};
+use pc5_dataplane::ids::{Layer2Id, PgkId, PtkId};
 use pc5_dataplane::keys::{Floor, UnixSeconds};
 use pc5_dataplane::suite::Suite;
 use zeroize::Zeroizing;
@@ -257,6 +257,58 @@ impl JoinKeys {
         let entries = read_entries(n, &mut r)?;
         r.end()?;
         Ok(Self { s_u, kd_lifetime, keepalive_period, instance, lowest_valid_epoch, entries })
+    }
+}
+
+/// What P of SESSION_KEY carries. Secret: wiped when dropped. Source: `go-mode.md` section 9.
+pub struct SessionProof {
+    /// Suite of the session.
+    pub suite: Suite,
+    /// 1..=31.
+    pub pgk_id: PgkId,
+    /// Seconds that the session's key still lives.
+    pub lifetime: u32,
+    /// Newest identity and SN that the initiator sent; the sender is the initiator and does not travel.
+    pub floor: Floor,
+    /// Secret from which the session's PGK comes.
+    pub s_s: Zeroizing<[u8; 32]>,
+    /// The initiator's certificates and CRL numbers.
+    pub credential: Credential,
+}
+
+impl SessionProof {
+    /// P, wiped when dropped.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the credential exceeds a limit.
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, DecodeError> {
+        let mut credential = Vec::new();
+        credential_into(&self.credential, &mut credential)?;
+        // Room for the signature as well: growing would leave an unwiped copy behind.
+        let mut out = Zeroizing::new(Vec::with_capacity(42 + credential.len() + 64));
+        let (ptk_id, next_sn) = wire_floor(&self.floor);
+        let mut w = Writer(&mut out);
+        w.u8(self.suite.code()).u8(self.pgk_id.0).u32(self.lifetime).u16(ptk_id).u16(next_sn);
+        w.octets(&*self.s_s).octets(&credential);
+        Ok(out)
+    }
+
+    /// Reads P || sig of a message that came from `sender`; also returns how long P is.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decode_signed(octets: &[u8], sender: Layer2Id) -> Result<(Self, usize, Signature), DecodeError> {
+        let mut r = Reader::new("P of SESSION_KEY", octets);
+        let wrong = r.wrong("suite", "no such suite");
+        let suite = Suite::from_code(r.u8("suite")?).ok_or(wrong)?;
+        let pgk_id = PgkId(r.count("PGK id", 31)?);
+        let lifetime = r.u32("lifetime")?;
+        let wrong = r.wrong("floor: PTK identity", "identities count from 1");
+        let ptk_id = PtkId::new(r.u16("floor: PTK identity")?).ok_or(wrong)?;
+        let floor = Floor { sender, ptk_id, next_sn: r.u16("floor: SN")?.into() };
+        let s_s = r.secret("S_s")?;
+        let (credential, length, signature) = signed_credential(&mut r, "P of SESSION_KEY")?;
+        Ok((Self { suite, pgk_id, lifetime, floor, s_s, credential }, 42 + length, signature))
     }
 }
 

@@ -15,7 +15,7 @@ use pc5_dataplane::keys::{Command, Event, LinkPhase, Signalling};
 use pc5_dataplane::pdu::Destination;
 use rand_core::CryptoRng;
 
-use super::{Input, Member, Notice, Order, Outgoing, Output, Owner};
+use super::{Input, Member, Notice, Order, Outgoing, Output, Owner, Sessions};
 use crate::clock::{Now, earlier};
 
 /// What happens to frames on their way.
@@ -48,8 +48,9 @@ pub enum Effect<'a> {
 
 /// One party.
 enum Node {
-    Owner(Owner),
-    Member(Member),
+    Owner(Box<Owner>),
+    Member(Box<Member>),
+    Sessions(Box<Sessions>),
 }
 
 impl Node {
@@ -57,6 +58,7 @@ impl Node {
         match self {
             Self::Owner(o) => o.handle(input, now, rng),
             Self::Member(m) => m.handle(input, now, rng),
+            Self::Sessions(s) => s.handle(input, now, rng),
         }
     }
 
@@ -64,6 +66,7 @@ impl Node {
         match self {
             Self::Owner(o) => o.poll(),
             Self::Member(m) => m.poll(),
+            Self::Sessions(s) => s.poll(),
         }
     }
 
@@ -71,6 +74,7 @@ impl Node {
         match self {
             Self::Owner(o) => o.deadline(),
             Self::Member(m) => m.deadline(),
+            Self::Sessions(s) => s.deadline(),
         }
     }
 }
@@ -101,7 +105,11 @@ pub struct Lockstep {
     serial: u64,
     now: Now,
     conditions: Conditions,
+    attacker: Option<Attacker>,
 }
+
+/// Sees every frame on the wire, and may alter it; `false` takes it off.
+pub type Attacker = Box<dyn FnMut(&mut Outgoing) -> bool>;
 
 impl Lockstep {
     /// At a time, under conditions.
@@ -115,6 +123,7 @@ impl Lockstep {
             serial: 0,
             now,
             conditions,
+            attacker: None,
         };
         owners.into_iter().for_each(|o| run.add_owner(o));
         members.into_iter().for_each(|m| run.add_member(m));
@@ -124,13 +133,19 @@ impl Lockstep {
     /// Adds an owner, or puts it in place of an earlier one with its ids: a restart.
     pub fn add_owner(&mut self, owner: Owner) {
         let locals: Vec<Layer2Id> = owner.locals().collect();
-        self.add(Node::Owner(owner), &locals);
+        self.add(Node::Owner(Box::new(owner)), &locals);
     }
 
     /// Adds a member, or puts it in place of an earlier one with its id: a restart.
     pub fn add_member(&mut self, member: Member) {
         let local = member.layer2();
-        self.add(Node::Member(member), &[local]);
+        self.add(Node::Member(Box::new(member)), &[local]);
+    }
+
+    /// Adds a member of a group without owner, or puts it in place of an earlier one.
+    pub fn add_sessions(&mut self, sessions: Sessions) {
+        let local = sessions.layer2();
+        self.add(Node::Sessions(Box::new(sessions)), &[local]);
     }
 
     fn add(&mut self, node: Node, locals: &[Layer2Id]) {
@@ -152,11 +167,16 @@ impl Lockstep {
         self.conditions = conditions;
     }
 
+    /// Puts somebody into the path. A protected frame that is altered does not verify anywhere.
+    pub fn set_attacker(&mut self, attacker: Option<Attacker>) {
+        self.attacker = attacker;
+    }
+
     /// The owner with a Layer-2 id.
     pub fn owner(&self, local: Layer2Id) -> Option<&Owner> {
         match self.nodes.get(*self.addresses.get(&local)?)? {
             Node::Owner(o) => Some(o),
-            Node::Member(_) => None,
+            _ => None,
         }
     }
 
@@ -164,7 +184,15 @@ impl Lockstep {
     pub fn member(&self, local: Layer2Id) -> Option<&Member> {
         match self.nodes.get(*self.addresses.get(&local)?)? {
             Node::Member(m) => Some(m),
-            Node::Owner(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The member of a group without owner that has a Layer-2 id.
+    pub fn sessions(&self, local: Layer2Id) -> Option<&Sessions> {
+        match self.nodes.get(*self.addresses.get(&local)?)? {
+            Node::Sessions(s) => Some(s),
+            _ => None,
         }
     }
 
@@ -333,10 +361,16 @@ impl Lockstep {
 
     fn depart<R: CryptoRng + ?Sized>(
         &mut self,
-        frame: Outgoing,
+        mut frame: Outgoing,
         under: Option<(KdSessId, KdSess)>,
         rng: &mut R,
     ) {
+        if let Some(attacker) = &mut self.attacker {
+            let before = frame.clone();
+            if !attacker(&mut frame) || under.is_some() && frame != before {
+                return;
+            }
+        }
         let Conditions { loss, duplicate, reorder, delay } = self.conditions;
         let mut chance = |of_a_thousand: u16| {
             if of_a_thousand == 0 {

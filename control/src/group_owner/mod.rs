@@ -22,10 +22,12 @@ mod owner;
 mod rekeying;
 mod repeat;
 pub mod schedule;
+mod session;
 
 pub use device::{Device, DeviceError, SharedTrust, Trust};
 pub use member::{Member, MemberState};
 pub use owner::{MemberView, Owner};
+pub use session::{GroupPsk, SessionView, Sessions};
 
 use std::collections::VecDeque;
 
@@ -302,10 +304,12 @@ fn take_crl(device: &Device, store: &mut dyn Store, der: &[u8], now: Now, out: &
 
 /// The time floor rises with everything dated that was authenticated.
 fn raise_floor(device: &Device, store: &mut dyn Store, to: UnixSeconds, out: &mut Queue) {
-    if device.trust.read().floor >= to {
+    if device.trust.read().floor < to {
+        device.trust.write().floor = to;
+    }
+    if store.time_floor() >= to {
         return;
     }
-    device.trust.write().floor = to;
     if let Err(e) = store.raise_time_floor(to) {
         out.notice(Notice::StoreFailed(e.to_string()));
     }

@@ -98,7 +98,7 @@ impl ExpectCommand {
                     .map_err(|e| Refused::new(Reject::NotAuthentic, e))?;
                 let mut s = Zeroizing::new([0; 32]);
                 s.copy_from_slice(opened.get(..32).ok_or(Reject::Protocol)?);
-                Some(root.refreshed(&*diffie_hellman(e_m, &refreshed.e_o), &s, &rh, bind.group))
+                Some(root.refreshed(&diffie_hellman(e_m, &refreshed.e_o), &s, &rh, bind.group))
             }
             _ => return Err(Refused::new(Reject::Protocol, "refreshed otherwise than asked")),
         };

@@ -1,6 +1,9 @@
 //! Two parties and more over a simulated link with loss, duplication, reordering and its own clock.
 
+#![allow(clippy::unwrap_used)]
+
 mod attacks;
 mod joining;
 mod keys;
+mod sessions;
 mod world;

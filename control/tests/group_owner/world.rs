@@ -121,6 +121,13 @@ impl World {
         Self::with(members, conditions, |_| {}, |_| {})
     }
 
+    pub(crate) fn without_owner(conditions: Conditions) -> Self {
+        let mut lab = Lab::new("001-01");
+        let trust = lab.trust();
+        let run = Lockstep::new(Vec::new(), Vec::new(), start(), conditions);
+        Self { lab, trust, run, log: Log::default(), table: KeyTable::new(), rng: rng() }
+    }
+
     pub(crate) fn with(
         members: u32,
         conditions: Conditions,

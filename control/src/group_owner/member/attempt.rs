@@ -28,10 +28,11 @@ pub(super) struct Attempt {
     refused: bool,
 }
 
+/// Which message is expected.
 enum State {
-    ExpectChallenge(Box<ExpectChallenge>),
-    ExpectAccept(Box<ExpectAccept>),
-    ExpectConfirm(Box<ExpectConfirm>),
+    Challenge(Box<ExpectChallenge>),
+    Accept(Box<ExpectAccept>),
+    Confirm(Box<ExpectConfirm>),
 }
 
 impl Attempt {
@@ -41,39 +42,39 @@ impl Attempt {
 
     fn repeat(&self) -> &Repeat {
         match &self.state {
-            State::ExpectChallenge(s) => &s.repeat,
-            State::ExpectAccept(s) => &s.repeat,
-            State::ExpectConfirm(s) => &s.repeat,
+            State::Challenge(s) => &s.repeat,
+            State::Accept(s) => &s.repeat,
+            State::Confirm(s) => &s.repeat,
         }
     }
 
     fn repeat_mut(&mut self) -> &mut Repeat {
         match &mut self.state {
-            State::ExpectChallenge(s) => &mut s.repeat,
-            State::ExpectAccept(s) => &mut s.repeat,
-            State::ExpectConfirm(s) => &mut s.repeat,
+            State::Challenge(s) => &mut s.repeat,
+            State::Accept(s) => &mut s.repeat,
+            State::Confirm(s) => &mut s.repeat,
         }
     }
 
     fn owner(&self) -> Layer2Id {
         match &self.state {
-            State::ExpectChallenge(s) => s.bind.owner,
-            State::ExpectAccept(s) => s.bind.owner,
-            State::ExpectConfirm(s) => s.bind.owner,
+            State::Challenge(s) => s.bind.owner,
+            State::Accept(s) => s.bind.owner,
+            State::Confirm(s) => s.bind.owner,
         }
     }
 
     fn waiting_for(&self) -> &'static str {
         match &self.state {
-            State::ExpectChallenge(_) => "JOIN_CHALLENGE",
-            State::ExpectAccept(_) => "JOIN_ACCEPT",
-            State::ExpectConfirm(_) => "JOIN_CONFIRM",
+            State::Challenge(_) => "JOIN_CHALLENGE",
+            State::Accept(_) => "JOIN_ACCEPT",
+            State::Confirm(_) => "JOIN_CONFIRM",
         }
     }
 
     /// Removes the context of message 5, where there is one.
     fn remove_context(&self, local: Layer2Id, out: &mut Queue) {
-        if let State::ExpectConfirm(s) = &self.state {
+        if let State::Confirm(s) = &self.state {
             out.install(Command::RemoveLink { local, peer: s.bind.owner, id: s.agreed.id });
         }
     }
@@ -96,7 +97,7 @@ impl Member {
         match ExpectChallenge::start(bind, &self.core.policy, msb, seq, now.monotonic, rng) {
             Ok(state) => {
                 let until = now.monotonic.saturating_add(WHOLE_ATTEMPT);
-                let state = State::ExpectChallenge(Box::new(state));
+                let state = State::Challenge(Box::new(state));
                 let attempt = Attempt { state, until, refused: false };
                 self.core.out.repeat(bind.member, owner, attempt.repeat());
                 self.attempt = Some(attempt);
@@ -112,13 +113,13 @@ impl Member {
         };
         let core = &mut self.core;
         match (&mut attempt.state, body) {
-            (State::ExpectChallenge(state), Body::JoinRetry(m)) => {
+            (State::Challenge(state), Body::JoinRetry(m)) => {
                 let seq = core.next_seq();
                 if state.on_retry(m, seq, core.policy.sdu, now.monotonic) {
                     core.out.repeat(core.policy.layer2, source, attempt.repeat());
                 }
             }
-            (State::ExpectChallenge(state), Body::JoinChallenge(m)) => {
+            (State::Challenge(state), Body::JoinChallenge(m)) => {
                 let seq = core.next_seq();
                 match state.on_challenge(canonical, m, &core.device, &core.policy, seq, now) {
                     Ok(next) => {
@@ -128,7 +129,7 @@ impl Member {
                         if next.owner.crl_in_grace {
                             core.out.notice(Notice::CrlInGrace(next.owner.identity.clone()));
                         }
-                        attempt.state = State::ExpectAccept(Box::new(next));
+                        attempt.state = State::Accept(Box::new(next));
                         core.out.repeat(core.policy.layer2, source, attempt.repeat());
                     }
                     Err(ChallengeError::Forged) => core.out.ignored(source, "JOIN_CHALLENGE does not open"),
@@ -138,16 +139,16 @@ impl Member {
                     }
                 }
             }
-            (State::ExpectAccept(state), Body::JoinAccept(m)) => {
+            (State::Accept(state), Body::JoinAccept(m)) => {
                 match state.on_accept(canonical, m, &core.device, &core.policy) {
                     Ok((agreed, keys)) => self.accepted(agreed, keys, now),
                     Err(refused) => refuse(core, source, &refused, None),
                 }
             }
             (state, Body::Reject(m)) => {
-                let proved = matches!(state, State::ExpectAccept(s) if s.refused_by_owner(m));
+                let proved = matches!(state, State::Accept(s) if s.refused_by_owner(m));
                 let concerns = match state {
-                    State::ExpectChallenge(s) => s.concerns(m),
+                    State::Challenge(s) => s.concerns(m),
                     _ => true,
                 };
                 if concerns {
@@ -171,7 +172,7 @@ impl Member {
         now: Now,
     ) {
         let Some(attempt) = self.attempt.take() else { return };
-        let Attempt { state: State::ExpectAccept(state), until, refused } = attempt else {
+        let Attempt { state: State::Accept(state), until, refused } = attempt else {
             self.attempt = Some(attempt);
             return;
         };
@@ -201,7 +202,7 @@ impl Member {
         if let Some((epoch, _)) = self.ring.newest_key() {
             core.out.notice(group_key_notice(core.policy.group, epoch, false));
         }
-        let state = State::ExpectConfirm(Box::new(confirm));
+        let state = State::Confirm(Box::new(confirm));
         let attempt = Attempt { state, until, refused };
         core.out.repeat(local, peer, attempt.repeat());
         self.offset = offset;
@@ -211,12 +212,12 @@ impl Member {
     /// Message 6.
     pub(super) fn on_confirm(&mut self, source: Layer2Id, under: KdSessId, finished_o: &[u8; 32], now: Now) {
         let Some(attempt) = self.attempt.take() else { return };
-        let Attempt { state: State::ExpectConfirm(state), .. } = attempt else {
+        let Attempt { state: State::Confirm(state), .. } = attempt else {
             self.attempt = Some(attempt);
             return;
         };
         if state.bind.owner != source || state.agreed.id != under {
-            let state = State::ExpectConfirm(state);
+            let state = State::Confirm(state);
             self.attempt = Some(Attempt { state, ..attempt });
             return;
         }

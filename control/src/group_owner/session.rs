@@ -1,0 +1,628 @@
+//! Decentralised mode: the initiating member makes, authenticates and distributes the session key. Source: `go-mode.md`
+//! section 9; key issue 3.4 (5.3.4.1, 5.3.4.2).
+//!
+//! ```text
+//!   talker                                                  every other member of the group
+//!   SESSION_KEY (clear, group address, 3 times, then each second)  ->  GK opens it, the signature says whose it is
+//!   user data one-to-many under the session's PGK                  ->  opens for this sender only
+//!                              <-  SESSION_KEY_REQUEST: who has a session, send its key (late entry)
+//! ```
+//! The group pre-shared key GK proves membership and nothing else is ever done with it. There is no forward secrecy: who
+//! gets GK reads what was recorded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use pc5_dataplane::ids::{GroupId, Layer2Id, Lcid, PgkId, PtkId};
+use pc5_dataplane::keys::{Command, Event, Floor, GroupKey, PermittedSender, Signalling, UnixSeconds};
+use pc5_dataplane::pdu::Destination;
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use super::schedule::{Secret, SessionContext, hash, session_bind, session_pgk, session_wrap};
+use super::{Device, Input, Notice, Output, Queue};
+use crate::clock::{Now, earlier};
+use crate::codec::Body;
+use crate::codec::entry::{SessionProof, limits::GRANT};
+use crate::codec::go::{Message, SessionKey};
+use crate::codec::segment::{Part, Reassembly, segment};
+use crate::credential::key::{SignRole, verify};
+use crate::credential::{Identity, Leaf, Role};
+use crate::group_owner::join::Refused;
+use crate::policy::SessionPolicy;
+use crate::reject::Reject;
+use crate::store::Store;
+
+/// Group pre-shared key: provisioned, short-lived, used for sessions only.
+pub struct GroupPsk {
+    /// Names it on the wire.
+    pub id: u16,
+    /// The key.
+    pub gk: Zeroizing<[u8; 32]>,
+    /// First second of use.
+    pub not_before: UnixSeconds,
+    /// Last second of use.
+    pub not_after: UnixSeconds,
+}
+
+impl GroupPsk {
+    fn valid(&self, now: Now) -> bool {
+        (self.not_before..=self.not_after).contains(&now.unix_seconds())
+    }
+}
+
+/// A member of a group without owner: its own session, and those of others.
+///
+/// [`super::Order::Join`] opens a session of its own, [`super::Order::Leave`] ends it; receiving goes on either way.
+pub struct Sessions {
+    device: Device,
+    policy: SessionPolicy,
+    store: Box<dyn Store>,
+    keys: Vec<GroupPsk>,
+    own: Option<Own>,
+    others: BTreeMap<(Layer2Id, [u8; 8]), Other>,
+    /// Sessions that ended, until they could not be accepted any more.
+    ended: VecDeque<Ended>,
+    /// Newest time of an identity's session.
+    newest: BTreeMap<(Identity, [u8; 8]), u64>,
+    reassembly: Reassembly,
+    out: Queue,
+    seq: u16,
+    started: bool,
+    next_pgk_id: u8,
+    asked_at: Option<Duration>,
+    answered_at: Option<Duration>,
+    tokens: Tokens,
+    trust_generation: u64,
+}
+
+/// Our own session.
+struct Own {
+    session_id: [u8; 8],
+    pgk_id: PgkId,
+    s_s: Secret,
+    not_after: UnixSeconds,
+    /// Next PTK identity to grant to ourselves.
+    next_ptk: Option<PtkId>,
+    /// Newest that we sent.
+    floor: Floor,
+    send_at: Duration,
+    sent: u8,
+    last_time: u64,
+    gk_id: u16,
+    ends_at: Duration,
+}
+
+/// A session of another.
+struct Other {
+    leaf: Leaf,
+    pgk_id: PgkId,
+    until: Duration,
+}
+
+struct Ended {
+    key: (Layer2Id, [u8; 8]),
+    until: u64,
+}
+
+/// Signature checks a second: what GK opens may still be an insider's flood.
+struct Tokens {
+    left: u32,
+    at: Duration,
+}
+
+/// What can be told of a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionView {
+    /// Who talks.
+    pub layer2: Layer2Id,
+    /// Who it is.
+    pub identity: Identity,
+    /// PGK id of the session.
+    pub pgk_id: PgkId,
+}
+
+impl Sessions {
+    /// Of a device, with the group's pre-shared keys.
+    pub fn new(device: Device, policy: SessionPolicy, keys: Vec<GroupPsk>, store: Box<dyn Store>) -> Self {
+        let trust_generation = device.trust.read().generation;
+        Self {
+            device,
+            policy,
+            store,
+            keys,
+            own: None,
+            others: BTreeMap::new(),
+            ended: VecDeque::new(),
+            newest: BTreeMap::new(),
+            reassembly: Reassembly::default(),
+            out: Queue::default(),
+            seq: 0,
+            started: false,
+            next_pgk_id: 0,
+            asked_at: None,
+            answered_at: None,
+            tokens: Tokens { left: CHECKS_A_SECOND, at: Duration::ZERO },
+            trust_generation,
+        }
+    }
+
+    /// Takes what happened.
+    pub fn handle<R: CryptoRng + ?Sized>(&mut self, input: Input, now: Now, rng: &mut R) {
+        if !std::mem::replace(&mut self.started, true) {
+            self.out.install(Command::AddLocal(self.policy.layer2));
+            let mut start = [0; 1];
+            rng.fill_bytes(&mut start);
+            self.next_pgk_id = start[0] % 31;
+            // Who is talking already answers by its key at once: late entry.
+            self.ask(now);
+        }
+        match input {
+            Input::Frame(frame) | Input::Engine(Event::Signalling(frame)) => self.frame(frame, now, rng),
+            Input::Engine(event) => self.event(&event, now, rng),
+            Input::Order(super::Order::Join) => self.open(now, rng),
+            Input::Order(super::Order::Leave) => self.close(now, rng),
+            Input::Floors { group, pgk_id, floors } => self.floors(group, pgk_id, &floors),
+            Input::Crl(der) => {
+                super::take_crl(&self.device, &mut *self.store, &der, now, &mut self.out);
+            }
+            Input::Order(_) | Input::TrustChanged | Input::Time => {}
+        }
+        self.follow_trust(now);
+        self.due(now, rng);
+    }
+
+    /// Next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop()
+    }
+
+    /// When `handle` is to be called with [`Input::Time`] at the latest.
+    pub fn deadline(&self) -> Option<Duration> {
+        let own = self.own.as_ref().map(|o| o.send_at.min(o.ends_at));
+        let others = self.others.values().map(|o| o.until).min();
+        earlier(earlier(own, others), self.reassembly.deadline())
+    }
+
+    /// Its Layer-2 id.
+    pub fn layer2(&self) -> Layer2Id {
+        self.policy.layer2
+    }
+
+    /// PGK id of our own session.
+    pub fn own(&self) -> Option<PgkId> {
+        self.own.as_ref().map(|o| o.pgk_id)
+    }
+
+    /// Sessions of others.
+    pub fn others(&self) -> impl Iterator<Item = SessionView> {
+        self.others.iter().map(|((layer2, _), o)| SessionView {
+            layer2: *layer2,
+            identity: o.leaf.identity.clone(),
+            pgk_id: o.pgk_id,
+        })
+    }
+
+    /// Replaces the pre-shared keys. A session of ours goes on under the key that is valid longest.
+    pub fn set_keys(&mut self, keys: Vec<GroupPsk>) {
+        self.keys = keys;
+    }
+
+    fn key(&self, now: Now) -> Option<&GroupPsk> {
+        self.keys.iter().filter(|k| k.valid(now)).max_by_key(|k| k.not_after)
+    }
+
+    /// Opens our own session, with a key of its own.
+    fn open<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
+        if self.own.is_some() {
+            return;
+        }
+        let (group, local) = (self.policy.group, self.policy.layer2);
+        let refused = |cause, detail: String| Notice::Refused { group, claimed_source: local, cause, detail };
+        let Some(key) = self.key(now) else {
+            let what = "no group pre-shared key is valid now; provision one".to_string();
+            return self.out.notice(refused(Reject::LifetimeOver, what));
+        };
+        let (gk_id, key_ends) = (key.id, key.not_after);
+        if let Err(refusal) = self.device.judge_self(Role::Member, group, now) {
+            return self.out.notice(refused(Reject::from(&refusal), format!("own certificate: {refusal}")));
+        }
+        let mut session_id = [0; 8];
+        rng.fill_bytes(&mut session_id);
+        let mut s_s = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut *s_s);
+        // Each session of ours takes the next id, so that the one before may still be on the way.
+        self.next_pgk_id = 1 + self.next_pgk_id % 31;
+        let pgk_id = PgkId(self.next_pgk_id);
+        let lifetime = self.policy.lifetime.as_secs().max(1);
+        let not_after = now.unix_seconds().saturating_add(lifetime).min(key_ends);
+        let left = Duration::from_secs(not_after.saturating_sub(now.unix_seconds()));
+        let ends_at = now.monotonic.saturating_add(left);
+        let Some(first) = PtkId::new(1) else { return };
+        let mut own = Own {
+            session_id,
+            pgk_id,
+            s_s,
+            not_after,
+            next_ptk: Some(first),
+            floor: Floor { sender: local, ptk_id: first, next_sn: 0 },
+            send_at: now.monotonic,
+            sent: 0,
+            last_time: 0,
+            gk_id,
+            ends_at,
+        };
+        let grant = own.grant();
+        self.out.install(Command::InstallGroup(GroupKey {
+            local,
+            group,
+            pgk_id,
+            pgk: own.pgk(&self.device.identity, &self.policy),
+            suite: self.policy.suite,
+            senders: PermittedSender::Only(local),
+            not_before: 0,
+            not_after,
+            grant,
+            floors: Vec::new(),
+        }));
+        self.own = Some(own);
+        self.out.notice(Notice::GroupKey { group, epoch: 0, pgk_id, exclusive: true });
+    }
+
+    /// Ends it: told three times, since nobody answers.
+    fn close<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
+        let Some(mut own) = self.own.take() else { return };
+        for _ in 0..END_COPIES {
+            self.announce(&mut own, true, now, rng);
+        }
+        let (local, group, pgk_id) = (self.policy.layer2, self.policy.group, own.pgk_id);
+        self.out.install(Command::VoidGroup { local, group, pgk_id });
+    }
+
+    /// SESSION_KEY, each with a new time, nonce, floor and signature.
+    fn announce<R: CryptoRng + ?Sized>(&mut self, own: &mut Own, end: bool, now: Now, rng: &mut R) {
+        let (group, local) = (self.policy.group, self.policy.layer2);
+        let Some(key) = self.keys.iter().find(|k| k.id == own.gk_id) else { return };
+        let mut nonce = [0; 32];
+        rng.fill_bytes(&mut nonce);
+        own.last_time = now.unix_millis().max(own.last_time + 1);
+        let (session_id, gk_id, time) = (own.session_id, own.gk_id, own.last_time);
+        let mut message = SessionKey { gk_id, session_id, end, time, nonce, sealed: Vec::new() };
+        let floor = own.floor;
+        let proof = SessionProof {
+            suite: self.policy.suite,
+            pgk_id: own.pgk_id,
+            lifetime: u32::try_from(own.not_after.saturating_sub(now.unix_seconds())).unwrap_or(u32::MAX),
+            floor,
+            s_s: own.s_s.clone(),
+            credential: self.device.credential(),
+        };
+        let bind = session_bind(group, local);
+        let header = message.header();
+        let sealed = proof.encode().map_err(|e| e.to_string()).and_then(|mut part| {
+            let h = hash(&[&bind, &header, &part]);
+            let signature = self.device.key.sign(SignRole::Session, &h).map_err(|e| e.to_string())?;
+            part.extend_from_slice(&signature);
+            let wrap = session_wrap(&key.gk, &nonce, &[&bind, &header]);
+            wrap.seal(&part).ok_or_else(|| "too long".to_string())
+        });
+        self.seq = self.seq.wrapping_add(1);
+        let sdus = sealed.and_then(|sealed| {
+            message.sealed = sealed;
+            let canonical = Message { seq: self.seq, body: Body::SessionKey(message) }.encode();
+            canonical.and_then(|c| segment(&c, self.policy.sdu)).map_err(|e| e.to_string())
+        });
+        match sdus {
+            Ok(sdus) => self.out.send(local, Destination::Group(group), Lcid::CLEAR, None, &sdus),
+            Err(what) => self.out.ignored(local, format!("SESSION_KEY not sent: {what}")),
+        }
+    }
+
+    fn frame<R: CryptoRng + ?Sized>(&mut self, frame: Signalling, now: Now, rng: &mut R) {
+        let Signalling { group, source, lcid, under, sdu, .. } = frame;
+        if group != Some(self.policy.group) || lcid != Lcid::CLEAR || source == self.policy.layer2 {
+            return;
+        }
+        let whole = Part::decode(&sdu)
+            .and_then(|part| self.reassembly.take(None, source, lcid, under, part, now.monotonic));
+        let canonical = match whole {
+            Ok(Some(canonical)) => canonical,
+            Ok(None) => return,
+            Err(e) => return self.out.ignored(source, e),
+        };
+        match Message::decode(&canonical) {
+            Ok(Message { body: Body::SessionKey(m), .. }) => {
+                if let Err(refused) = self.on_session_key(source, &m, now) {
+                    let (group, cause, detail) = (self.policy.group, refused.cause, refused.detail);
+                    self.out.notice(Notice::Refused { group, claimed_source: source, cause, detail });
+                }
+            }
+            Ok(Message { body: Body::SessionKeyRequest(gk_id), .. }) => self.on_request(gk_id, now, rng),
+            Ok(_) => {}
+            Err(e) => self.out.ignored(source, e),
+        }
+    }
+
+    /// In this order: GK, whether it is known, time, opens, certificate, signature, newer than the last.
+    fn on_session_key(&mut self, source: Layer2Id, m: &SessionKey, now: Now) -> Result<(), Refused> {
+        let group = self.policy.group;
+        let key = (source, m.session_id);
+        let psk = self.keys.iter().find(|k| k.id == m.gk_id && k.valid(now));
+        let Some(psk) = psk else { return Ok(()) };
+        if self.others.contains_key(&key) && !m.end {
+            return Ok(());
+        }
+        if now.unix_millis().abs_diff(m.time) > CLOCKS_APART {
+            return Err(Refused::new(Reject::NotAuthentic, "SESSION_KEY more than 30 s from our time"));
+        }
+        self.ended.retain(|e| e.until > now.unix_millis());
+        if self.ended.iter().any(|e| e.key == key) {
+            return Ok(());
+        }
+        let bind = session_bind(group, source);
+        let header = m.header();
+        let wrap = session_wrap(&psk.gk, &m.nonce, &[&bind, &header]);
+        // Outsiders end here, before any signature is looked at.
+        let Some(opened) = wrap.open(&m.sealed) else {
+            return Err(Refused::new(Reject::NotAuthentic, "SESSION_KEY does not open"));
+        };
+        if !self.tokens.take(now.monotonic) {
+            return Err(Reject::Busy.into());
+        }
+        let (proof, length, signature) =
+            SessionProof::decode_signed(&opened, source).map_err(|e| Refused::new(Reject::Protocol, e))?;
+        let leaf = self.device.judge(&proof.credential.chain, Role::Member, group, now)?;
+        let h = hash(&[&bind, &header, opened.get(..length).unwrap_or_default()]);
+        if !verify(&leaf.public_key, SignRole::Session, &h, &signature) {
+            return Err(Refused::new(Reject::NotAuthentic, "signature of the initiator"));
+        }
+        let identity = (leaf.identity.clone(), m.session_id);
+        if self.newest.get(&identity).is_some_and(|&last| m.time <= last) {
+            return Ok(());
+        }
+        if !self.policy.suites.contains(&proof.suite) {
+            return Err(Reject::SuiteBelowPolicy.into());
+        }
+        super::raise_floor(&self.device, &mut *self.store, leaf.newest, &mut self.out);
+        if leaf.crl_in_grace {
+            self.out.notice(Notice::CrlInGrace(leaf.identity.clone()));
+        }
+        self.remember(identity, m.time, now);
+        if m.end {
+            self.ended.push_back(Ended { key, until: now.unix_millis().saturating_add(2 * CLOCKS_APART) });
+            if let Some(other) = self.others.remove(&key) {
+                self.void(source, other, super::Ended::Left);
+            }
+            return Ok(());
+        }
+        self.install(key, leaf, &proof, psk_end(&self.keys, m.gk_id), now);
+        Ok(())
+    }
+
+    /// For this sender only.
+    fn install(
+        &mut self,
+        key: (Layer2Id, [u8; 8]),
+        leaf: Leaf,
+        proof: &SessionProof,
+        key_ends: UnixSeconds,
+        now: Now,
+    ) {
+        let ((source, session_id), group) = (key, self.policy.group);
+        let local = self.policy.layer2;
+        // A talker has one session: a new one replaces the one before. Its index may be any.
+        let before: Vec<_> = self.others.keys().filter(|(s, _)| *s == source).copied().collect();
+        for old in before {
+            if let Some(other) = self.others.remove(&old) {
+                self.void(source, other, super::Ended::Replaced);
+            }
+        }
+        if self.others.len() >= SESSIONS {
+            return self.out.ignored(source, "more sessions than are kept");
+        }
+        let not_after =
+            now.unix_seconds().saturating_add(proof.lifetime.into()).min(key_ends).min(leaf.path_not_after);
+        let context = SessionContext { initiator: &leaf.identity, group, layer2: source, session_id };
+        self.out.install(Command::InstallGroup(GroupKey {
+            local,
+            group,
+            pgk_id: proof.pgk_id,
+            pgk: session_pgk(context, proof.pgk_id, proof.suite, &proof.s_s),
+            suite: proof.suite,
+            senders: PermittedSender::Only(source),
+            not_before: 0,
+            not_after,
+            grant: None,
+            floors: vec![proof.floor],
+        }));
+        self.out.notice(Notice::Joined {
+            group,
+            local,
+            peer: source,
+            identity: leaf.identity.clone(),
+            suite: proof.suite,
+            until: not_after,
+        });
+        let left = Duration::from_secs(not_after.saturating_sub(now.unix_seconds()) + 1);
+        let until = now.monotonic.saturating_add(left);
+        self.others.insert(key, Other { leaf, pgk_id: proof.pgk_id, until });
+    }
+
+    fn void(&mut self, source: Layer2Id, other: Other, why: super::Ended) {
+        let (local, group, pgk_id) = (self.policy.layer2, self.policy.group, other.pgk_id);
+        self.out.install(Command::VoidGroup { local, group, pgk_id });
+        let identity = other.leaf.identity;
+        self.out.notice(Notice::Ended { group, local, peer: source, identity, why });
+    }
+
+    /// Times are remembered as long as an older message could be accepted.
+    fn remember(&mut self, identity: (Identity, [u8; 8]), time: u64, now: Now) {
+        let oldest = now.unix_millis().saturating_sub(CLOCKS_APART);
+        if self.newest.len() >= REMEMBERED {
+            self.newest.retain(|_, t| *t >= oldest);
+        }
+        self.newest.insert(identity, time);
+    }
+
+    /// SESSION_KEY_REQUEST: the next SESSION_KEY goes out at once, one a second.
+    fn on_request<R: CryptoRng + ?Sized>(&mut self, gk_id: u16, now: Now, rng: &mut R) {
+        let recent = self.answered_at.is_some_and(|at| now.monotonic.saturating_sub(at) < APART);
+        if recent || self.own.as_ref().is_none_or(|o| o.gk_id != gk_id) {
+            return;
+        }
+        self.answered_at = Some(now.monotonic);
+        if let Some(mut own) = self.own.take() {
+            self.announce(&mut own, false, now, rng);
+            self.own = Some(own);
+        }
+    }
+
+    fn ask(&mut self, now: Now) {
+        let recent = self.asked_at.is_some_and(|at| now.monotonic.saturating_sub(at) < APART);
+        let Some(gk_id) = self.key(now).map(|k| k.id).filter(|_| !recent) else { return };
+        self.asked_at = Some(now.monotonic);
+        self.seq = self.seq.wrapping_add(1);
+        let message = Message { seq: self.seq, body: Body::SessionKeyRequest(gk_id) };
+        let Ok(sdus) = message.encode().and_then(|m| segment(&m, self.policy.sdu)) else { return };
+        let (local, to) = (self.policy.layer2, Destination::Group(self.policy.group));
+        self.out.send(local, to, Lcid::CLEAR, None, &sdus);
+    }
+
+    fn event<R: CryptoRng + ?Sized>(&mut self, event: &Event, now: Now, rng: &mut R) {
+        let (layer2, group_id) = (self.policy.layer2, self.policy.group);
+        match *event {
+            // We are our own granter: nobody else sends under this key.
+            Event::GrantHalfUsed { local, group, pgk_id } if local == layer2 && group == group_id => {
+                if let Some(range) = self.own.as_mut().filter(|o| o.pgk_id == pgk_id).and_then(Own::grant) {
+                    self.out.install(Command::Grant { local, group, pgk_id, range });
+                }
+            }
+            // A session under which so much was said is followed by another.
+            Event::GroupHalfUsed { local, pgk_id, .. } if local == layer2 => {
+                if self.own() == Some(pgk_id) {
+                    self.renew(now, rng);
+                }
+            }
+            Event::UnknownIndex { group, .. } | Event::FloorsWanted { group, .. } if group == group_id => {
+                self.ask(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn floors(&mut self, group: GroupId, pgk_id: PgkId, floors: &[Floor]) {
+        let layer2 = self.policy.layer2;
+        if let Some(own) = self.own.as_mut().filter(|o| o.pgk_id == pgk_id)
+            && group == self.policy.group
+            && let Some(floor) = floors.iter().find(|f| f.sender == layer2)
+        {
+            own.floor = *floor;
+        }
+    }
+
+    /// Another session of ours in place of the one that runs.
+    fn renew<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
+        let Some(before) = self.own.take() else { return };
+        self.open(now, rng);
+        if self.own.is_none() {
+            self.own = Some(before);
+            return;
+        }
+        let (local, group, pgk_id) = (self.policy.layer2, self.policy.group, before.pgk_id);
+        self.out.install(Command::VoidGroup { local, group, pgk_id });
+    }
+
+    /// After a change of roots or CRLs every talker is judged again.
+    fn follow_trust(&mut self, now: Now) {
+        let generation = self.device.trust.read().generation;
+        if std::mem::replace(&mut self.trust_generation, generation) == generation {
+            return;
+        }
+        let group = self.policy.group;
+        let mut refused = Vec::new();
+        for (key, other) in &self.others {
+            if let Err(e) = self.device.judge_again(&other.leaf, Role::Member, group, now) {
+                refused.push((*key, Reject::from(&e)));
+            }
+        }
+        for (key, cause) in refused {
+            if let Some(other) = self.others.remove(&key) {
+                self.void(key.0, other, super::Ended::Refused(cause));
+            }
+        }
+    }
+
+    fn due<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
+        self.reassembly.expire(now.monotonic);
+        let over: Vec<_> =
+            self.others.iter().filter(|(_, o)| o.until <= now.monotonic).map(|(k, _)| *k).collect();
+        for key in over {
+            if let Some(other) = self.others.remove(&key) {
+                self.void(key.0, other, super::Ended::Lost);
+            }
+        }
+        if self.own.as_ref().is_some_and(|o| o.ends_at <= now.monotonic) {
+            self.renew(now, rng);
+            if self.own.as_ref().is_some_and(|o| o.ends_at <= now.monotonic) {
+                // There is no key to go on with.
+                self.close(now, rng);
+            }
+        }
+        if let Some(mut own) = self.own.take() {
+            if own.send_at <= now.monotonic {
+                self.announce(&mut own, false, now, rng);
+                own.sent = own.sent.saturating_add(1);
+                let wait = if own.sent < FIRST_COPIES { FIRST_APART } else { APART };
+                own.send_at = now.monotonic.saturating_add(wait);
+            }
+            self.own = Some(own);
+        }
+    }
+}
+
+impl Own {
+    fn grant(&mut self) -> Option<std::ops::RangeInclusive<PtkId>> {
+        let first = self.next_ptk?;
+        let last = PtkId::new(first.get().saturating_add(GRANT - 1))?;
+        self.next_ptk = last.next();
+        Some(first..=last)
+    }
+
+    fn pgk(&self, identity: &Identity, policy: &SessionPolicy) -> pc5_dataplane::kdf::Pgk {
+        let SessionPolicy { group, layer2, suite, .. } = *policy;
+        let context = SessionContext { initiator: identity, group, layer2, session_id: self.session_id };
+        session_pgk(context, self.pgk_id, suite, &self.s_s)
+    }
+}
+
+impl Tokens {
+    fn take(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.at) >= Duration::from_secs(1) {
+            *self = Self { left: CHECKS_A_SECOND, at: now };
+        }
+        let taken = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        taken
+    }
+}
+
+fn psk_end(keys: &[GroupPsk], id: u16) -> UnixSeconds {
+    keys.iter().find(|k| k.id == id).map_or(0, |k| k.not_after)
+}
+
+/// Clocks of members may differ by this, milliseconds.
+const CLOCKS_APART: u64 = 30_000;
+/// SESSION_KEY goes out so often in quick succession ...
+const FIRST_COPIES: u8 = 3;
+/// ... this far apart ...
+const FIRST_APART: Duration = Duration::from_millis(100);
+/// ... then once in this time, like questions and their answers.
+const APART: Duration = Duration::from_secs(1);
+/// The end of a session is told so often.
+const END_COPIES: u8 = 3;
+/// Sessions of others.
+const SESSIONS: usize = 1_024;
+/// Identities whose newest time is remembered before the oldest ones are dropped.
+const REMEMBERED: usize = 4_096;
+/// Signature checks a second.
+const CHECKS_A_SECOND: u32 = 200;
