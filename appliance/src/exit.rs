@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line asks for something that is not there or does not fit together.
     Usage = 2,
+    /// The daemon is not reachable.
+    NotReachable = 3,
     /// Refused by policy.
     Refused = 4,
 }
@@ -37,6 +39,11 @@ pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
 /// A refusal by policy.
 pub(crate) fn refused(message: impl Into<String>) -> anyhow::Error {
     Stop { exit: Exit::Refused, message: message.into() }.into()
+}
+
+/// A daemon that does not answer.
+pub(crate) fn unreachable(message: impl Into<String>) -> anyhow::Error {
+    Stop { exit: Exit::NotReachable, message: message.into() }.into()
 }
 
 /// Prints an error, if there is one, and gives the exit code.

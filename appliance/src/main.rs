@@ -5,6 +5,7 @@ mod cmd;
 mod exit;
 mod replay;
 mod report;
+mod run;
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +27,18 @@ enum Command {
     Mikey(cmd::mikey::Args),
     /// This machine's suites and kernels, quick table.
     Bench(cmd::bench::Args),
+    /// The appliance daemon: group owner or UE, by configuration.
+    Run(cmd::run::Args),
+    /// Check a configuration of the daemon; nothing is opened.
+    Check(cmd::check::Args),
+    /// Show what a running daemon knows.
+    Show(cmd::show::Args),
+    /// Change a group's key, or who may be in it.
+    Group(cmd::group::Args),
+    /// Re-key a link; at a UE, join its owner or leave.
+    Link(cmd::link::Args),
+    /// Counters of a running daemon.
+    Counters(cmd::counters::Args),
     /// Laboratory certification authority: roots, certificates, revocation.
     Pki(cmd::pki::Args),
     /// Network functions over HTTPS.
@@ -47,6 +60,12 @@ fn main() -> std::process::ExitCode {
         Command::Replay(args) => cmd::replay::run(*args),
         Command::Mikey(args) => cmd::mikey::run(args),
         Command::Bench(args) => cmd::bench::run(args),
+        Command::Run(args) => cmd::run::run(args),
+        Command::Check(args) => cmd::check::run(args),
+        Command::Show(args) => cmd::show::run(args),
+        Command::Group(args) => cmd::group::run(args),
+        Command::Link(args) => cmd::link::run(args),
+        Command::Counters(args) => cmd::counters::run(args),
         Command::Pki(args) => cmd::pki::run(args),
         Command::Serve(args) => cmd::serve::run(args),
         Command::Algo(args) => cmd::algo::run(args),

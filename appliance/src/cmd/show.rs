@@ -1,0 +1,241 @@
+//! `pc5 show`: one readable screen of a running daemon, or JSON.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use pc5_control::pki::describe::utc;
+
+use super::replay::Shown;
+use crate::exit::{Exit, refused, unreachable};
+use crate::run::admin::{self, AskError};
+use crate::run::config::ADMIN_SOCKET;
+use crate::run::status::{Ask, Body, Drops, Request, Runtime, Screen, VERSION, What};
+
+/// Show what a running daemon knows: groups, links, members, keys, runtime, drops.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// One part; all of it in brief unless named.
+    #[arg(value_enum, default_value_t = What::All)]
+    what: What,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// How the result is shown.
+    #[arg(short, value_enum, default_value_t = Shown::Table)]
+    output: Shown,
+}
+
+/// Which daemon is asked.
+#[derive(clap::Args)]
+pub(crate) struct Daemon {
+    /// Admin socket of the daemon.
+    #[arg(long, env = "PC5_ADMIN", default_value = ADMIN_SOCKET)]
+    admin: PathBuf,
+}
+
+impl Daemon {
+    /// Asks, and turns refusals into exit codes.
+    ///
+    /// # Errors
+    /// Exit code 3 when nobody answers, 4 when refused.
+    pub(crate) fn ask(&self, ask: Ask) -> anyhow::Result<Body> {
+        match admin::ask(&self.admin, &Request { version: VERSION, ask }) {
+            Ok(Body::Refused(why)) => Err(refused(why)),
+            Ok(Body::Failed(why)) => Err(anyhow::anyhow!(why)),
+            Ok(body) => Ok(body),
+            Err(AskError::NotReachable(e)) => Err(unreachable(format!(
+                "no daemon at {}: {e}; is `pc5 run` running? --admin names its socket",
+                self.admin.display()
+            ))),
+            Err(AskError::Answer(e)) => Err(anyhow::anyhow!("answer not understood: {e}")),
+        }
+    }
+
+    /// Gives an order and says what came of it.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(crate) fn order(&self, ask: Ask, output: Shown) -> anyhow::Result<Exit> {
+        let body = self.ask(ask)?;
+        match (output, &body) {
+            (Shown::Json, _) => println!("{}", serde_json::json!({ "version": VERSION, "result": body })),
+            (Shown::Table, Body::Done(said)) => println!("{said}"),
+            (Shown::Table, _) => {}
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// Shows.
+pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+    let Body::Shown(screen) = args.daemon.ask(Ask::Show { what: args.what })? else {
+        anyhow::bail!("the daemon answered something else");
+    };
+    match args.output {
+        Shown::Json => {
+            let mut value = serde_json::to_value(&screen)?;
+            if let Some(object) = value.as_object_mut() {
+                object.insert("version".into(), VERSION.into());
+            }
+            println!("{}", serde_json::to_string_pretty(&value)?);
+        }
+        Shown::Table => print!("{}", text(&screen)),
+    }
+    Ok(Exit::Ok)
+}
+
+fn text(screen: &Screen) -> String {
+    let mut out = String::new();
+    if let Some(rows) = &screen.groups {
+        let rows = rows.iter().map(|g| {
+            [
+                g.group.clone(),
+                g.role.clone(),
+                g.local.clone(),
+                g.state.clone(),
+                g.epoch.to_string(),
+                g.members.to_string(),
+                g.joining.to_string(),
+                g.by_link.to_string(),
+                g.evicted.join(" "),
+            ]
+        });
+        table(
+            &mut out,
+            ["GROUP", "ROLE", "LOCAL", "STATE", "EPOCH", "MEMBERS", "JOINING", "BY-LINK", "EVICTED"],
+            rows,
+        );
+    }
+    if let Some(rows) = &screen.members {
+        let rows = rows.iter().map(|m| {
+            [
+                m.group.clone(),
+                m.layer2.clone(),
+                m.identity.clone(),
+                m.suite.clone(),
+                m.epoch.to_string(),
+                m.rekeyings.map_or("-".into(), |n| n.to_string()),
+                m.silent_ms.map_or("-".into(), |ms| format!("{ms} ms")),
+                m.addresses.join(" "),
+            ]
+        });
+        table(
+            &mut out,
+            ["GROUP", "LAYER-2", "IDENTITY", "SUITE", "EPOCH", "REKEYED", "SILENT", "ADDRESSES"],
+            rows,
+        );
+    }
+    if let Some(rows) = &screen.links {
+        let rows = rows.iter().map(|l| {
+            [
+                l.local.clone(),
+                l.peer.clone(),
+                l.id.clone(),
+                l.phase.clone(),
+                l.suite.clone(),
+                l.role.clone(),
+                l.identity.clone().unwrap_or_else(|| "-".into()),
+            ]
+        });
+        table(&mut out, ["LOCAL", "PEER", "KD-SESS", "PHASE", "SUITE", "ROLE", "IDENTITY"], rows);
+    }
+    if let Some(rows) = &screen.keys {
+        let rows = rows.iter().map(|k| {
+            [
+                k.group.clone(),
+                k.pgk_id.to_string(),
+                k.suite.clone(),
+                if k.retired { "retired" } else { "live" }.into(),
+                utc(k.not_after),
+                k.senders.clone(),
+            ]
+        });
+        table(&mut out, ["GROUP", "PGK", "SUITE", "STATE", "UNTIL", "SENDERS"], rows);
+    }
+    if let Some(runtime) = &screen.runtime {
+        runtime_text(&mut out, runtime);
+    }
+    if let Some(drops) = &screen.drops {
+        drops_text(&mut out, drops);
+    }
+    out
+}
+
+fn runtime_text(out: &mut String, r: &Runtime) {
+    let mut line = |name: &str, value: String| {
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "{name:<14}{value}");
+    };
+    line("daemon", format!("pc5 {}, {} {}, up {} s", r.version, r.role, r.identity, r.uptime_s));
+    line("state", format!("{}; {}; workers {}", r.state, r.privileges, r.workers));
+    if let Some((name, mtu)) = &r.data.tun {
+        line("tun", format!("{name}, MTU {mtu}"));
+    }
+    for p in &r.data.ports {
+        line(
+            "port",
+            format!(
+                "{} {}: link {}, received {}, sent {}, kernel drops {}",
+                p.traffic, p.name, p.link, p.received, p.sent, p.kernel_drops
+            ),
+        );
+    }
+    for (suite, kernel) in &r.data.kernels {
+        line("kernel", format!("{suite}: {kernel}"));
+    }
+    for s in r.data.stages.iter().filter(|s| s.frames > 0) {
+        let frames = s.frames as f64;
+        line(
+            "stage",
+            format!(
+                "{:<8} {:>8.0} ns a frame, {:.1} frames a batch",
+                s.name,
+                s.ns as f64 / frames,
+                frames / s.batches as f64
+            ),
+        );
+    }
+    for (notice, n) in &r.notices {
+        line("notice", format!("{notice} {n}"));
+    }
+    if r.data.advisory_windows {
+        line(
+            "replay",
+            "a suite without integrity is in use: windows advise only, nothing is refused as old".into(),
+        );
+    }
+    if r.discrepancies.is_empty() {
+        line("counters", "add up".into());
+    }
+    for d in &r.discrepancies {
+        line("counters", d.clone());
+    }
+    out.push('\n');
+}
+
+fn drops_text(out: &mut String, drops: &Drops) {
+    if drops.counts.is_empty() {
+        let _ = writeln!(out, "no drops for {} s", drops.since_s);
+        return;
+    }
+    let rows = drops.counts.iter().map(|(what, n)| {
+        let (stage, verdict) = what.split_once(' ').unwrap_or(("", what));
+        [stage.to_owned(), verdict.to_owned(), n.to_string()]
+    });
+    table(out, ["STAGE", "CAUSE", "FRAMES"], rows);
+}
+
+fn table<const N: usize>(out: &mut String, head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let mut all = vec![head.map(str::to_owned)];
+    all.extend(rows);
+    let width = |column: usize| all.iter().map(|r| r[column].chars().count()).max().unwrap_or(0) + 2;
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    for row in &all {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out.push('\n');
+}

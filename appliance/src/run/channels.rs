@@ -1,0 +1,135 @@
+//! What the data thread and the control thread tell each other. Neither waits for the other.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use pc5_control::credential::Identity;
+use pc5_control::group_owner::Outgoing;
+use pc5_dataplane::ids::{GroupId, Layer2Id, PgkId};
+use pc5_dataplane::keys::{Event, Floor};
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::status::{Answer, Ask, DataStatus};
+
+/// Own limits.
+pub(crate) mod limits {
+    /// What verified frames caused, under way to control.
+    pub(crate) const PROVED: usize = 16_384;
+    /// What nobody vouches for: PC5-S in clear, hints. A flood of it is cut off here.
+    pub(crate) const CLAIMED: usize = 1_024;
+}
+
+/// Control to data.
+pub(crate) enum ToData {
+    /// Send PC5-S.
+    Send(Outgoing),
+    /// Owner: a member's link is confirmed.
+    Joined { owner: Layer2Id, member: Layer2Id, identity: Identity },
+    /// Owner: a member's link ended.
+    Left { owner: Layer2Id, member: Layer2Id },
+    /// Owner: whom group data reaches over links.
+    Audience { group: GroupId, by_link: Vec<Layer2Id> },
+    /// UE: where data goes, or that there is no link.
+    Uplink(Option<Layer2Id>),
+    /// Tell how it stands.
+    Status(Sender<DataStatus>),
+    /// End.
+    Stop,
+}
+
+/// To control.
+pub(crate) enum ToControl {
+    /// What the engine tells.
+    Event(Event),
+    /// What the engine knows of senders under a PGK.
+    Floors { group: GroupId, pgk_id: PgkId, floors: Vec<Floor> },
+    /// What an operator asks.
+    Ask(Ask, Sender<Answer>),
+    /// A signal.
+    Signal(i32),
+    /// The data thread ended, and why if it was not told to.
+    DataEnded(Option<String>),
+}
+
+/// Wakes the data thread from its waiting.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    /// A new one.
+    ///
+    /// # Errors
+    /// No file descriptors left.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self(Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?)))
+    }
+
+    fn wake(&self) {
+        // Full means that it is awake.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Makes it unreadable again.
+    pub(crate) fn reset(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Control's end of the way to data.
+#[derive(Clone)]
+pub(crate) struct DataHandle {
+    sender: Sender<ToData>,
+    waker: Waker,
+}
+
+impl DataHandle {
+    /// Tells the data thread something; it is awake then.
+    pub(crate) fn tell(&self, message: ToData) {
+        // Gone means that the daemon is on its way out.
+        let _ = self.sender.send(message);
+        self.waker.wake();
+    }
+}
+
+/// Everybody's end of the ways to control.
+#[derive(Clone)]
+pub(crate) struct ControlHandle {
+    pub proved: Sender<ToControl>,
+    pub claimed: Sender<ToControl>,
+}
+
+/// Control's own ends.
+pub(crate) struct ControlInbox {
+    pub proved: Receiver<ToControl>,
+    pub claimed: Receiver<ToControl>,
+}
+
+/// Data's own ends.
+pub(crate) struct DataInbox {
+    pub receiver: Receiver<ToData>,
+    pub waker: Waker,
+}
+
+/// The ways to data.
+///
+/// # Errors
+/// As [`Waker::new`].
+pub(crate) fn to_data() -> std::io::Result<(DataHandle, DataInbox)> {
+    let waker = Waker::new()?;
+    let (sender, receiver) = unbounded();
+    Ok((DataHandle { sender, waker: waker.clone() }, DataInbox { receiver, waker }))
+}
+
+/// The ways to control.
+pub(crate) fn to_control() -> (ControlHandle, ControlInbox) {
+    let (proved_in, proved) = bounded(limits::PROVED);
+    let (claimed_in, claimed) = bounded(limits::CLAIMED);
+    (ControlHandle { proved: proved_in, claimed: claimed_in }, ControlInbox { proved, claimed })
+}

@@ -1,0 +1,595 @@
+//! The control thread: procedures, the key table, timers, the store, and what operators ask. It never does data work.
+//!
+//! ```text
+//! engine events, PC5-S --> Owner | Member --> commands --> key table (published) --> engine
+//! asks, signals, time  -->                --> PC5-S    --> data thread
+//!                                         --> notices  --> log, bridge, counts
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam::channel::{Sender, bounded};
+use getrandom::SysRng;
+use pc5_control::clock::Now;
+use pc5_control::credential::Identity;
+use pc5_control::group_owner::{Ended, Input, Member, MemberState, Notice, Order, Output, Owner};
+use pc5_control::pki::read_crls;
+use pc5_dataplane::ids::{GroupId, Layer2Id, LinkRole};
+use pc5_dataplane::keys::table::KeyTable;
+use pc5_dataplane::keys::{Event, PermittedSender};
+use rand_core::UnwrapErr;
+use tracing::{debug, error, info, warn};
+
+use super::channels::{ControlInbox, DataHandle, ToControl, ToData};
+use super::keylog::KeyLog;
+use super::status::{
+    Answer, Ask, Body, DataStatus, Drops, GroupRow, KeyRow, LinkRow, MemberRow, Runtime, Screen, VERSION,
+    What,
+};
+
+/// Own limits.
+mod limits {
+    use std::time::Duration;
+
+    /// How long leaving may take at the end.
+    pub(super) const DRAIN: Duration = Duration::from_millis(1_500);
+    /// How long an answer of the data thread is waited for.
+    pub(super) const STATUS: Duration = Duration::from_millis(80);
+    /// Longest sleep, so that the clock of validity is looked at.
+    pub(super) const SLEEP: Duration = Duration::from_secs(1);
+    /// Messages that nobody vouches for taken in a row before looking at those that are proved.
+    pub(super) const CLAIMED_IN_A_ROW: usize = 8;
+}
+
+/// The procedures of this station.
+pub(crate) enum Procedure {
+    Owner(Box<Owner>),
+    Member(Box<Member>),
+}
+
+impl Procedure {
+    fn handle(&mut self, input: Input, now: Now) {
+        // A system without randomness cannot make keys: nothing to do but stop.
+        let rng = &mut UnwrapErr(SysRng);
+        match self {
+            Self::Owner(owner) => owner.handle(input, now, rng),
+            Self::Member(member) => member.handle(input, now, rng),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        match self {
+            Self::Owner(owner) => owner.poll(),
+            Self::Member(member) => member.poll(),
+        }
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        match self {
+            Self::Owner(owner) => owner.deadline(),
+            Self::Member(member) => member.deadline(),
+        }
+    }
+}
+
+/// What is known of the station and does not change.
+pub(crate) struct Facts {
+    pub identity: Identity,
+    /// Group and our Layer-2 id in it.
+    pub groups: Vec<(GroupId, Layer2Id)>,
+    pub crls: Vec<PathBuf>,
+    pub state: String,
+    pub privileges: String,
+}
+
+/// Counters from which is shown since they were cleared.
+struct Baseline {
+    at: Instant,
+    counts: BTreeMap<String, u64>,
+}
+
+/// The thread's state.
+pub(crate) struct Control {
+    procedure: Procedure,
+    table: KeyTable,
+    data: DataHandle,
+    inbox: ControlInbox,
+    facts: Facts,
+    key_log: Option<KeyLog>,
+    began: Instant,
+    baseline: Baseline,
+    notices: BTreeMap<String, u64>,
+    /// Confirmed links of a UE: the owner and who it is.
+    uplink: Option<(Layer2Id, Identity)>,
+    ended: Option<Option<String>>,
+}
+
+impl Control {
+    pub(crate) fn new(
+        procedure: Procedure,
+        table: KeyTable,
+        data: DataHandle,
+        inbox: ControlInbox,
+        facts: Facts,
+        key_log: Option<KeyLog>,
+        began: Instant,
+    ) -> Self {
+        Self {
+            procedure,
+            table,
+            data,
+            inbox,
+            facts,
+            key_log,
+            began,
+            baseline: Baseline { at: began, counts: BTreeMap::new() },
+            notices: BTreeMap::new(),
+            uplink: None,
+            ended: None,
+        }
+    }
+
+    /// Works until a signal ends it.
+    ///
+    /// # Errors
+    /// The data thread ended by itself.
+    pub(crate) fn run(&mut self) -> anyhow::Result<()> {
+        match &self.procedure {
+            Procedure::Owner(_) => self.input(Input::Time),
+            Procedure::Member(_) => self.input(Input::Order(Order::Join)),
+        }
+        let signal = loop {
+            if let Some(signal) = self.turn(limits::SLEEP) {
+                break signal;
+            }
+            if let Some(why) = self.ended.take() {
+                anyhow::bail!("{}", why.unwrap_or_else(|| "the data thread ended".into()));
+            }
+        };
+        info!(signal, "draining");
+        self.input(Input::Order(Order::Leave));
+        let until = Instant::now() + limits::DRAIN;
+        while self.ended.is_none() && !self.is_apart() && Instant::now() < until {
+            self.turn(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn is_apart(&self) -> bool {
+        match &self.procedure {
+            Procedure::Owner(owner) => owner.members(self.now()).next().is_none(),
+            Procedure::Member(member) => member.state() == MemberState::Apart,
+        }
+    }
+
+    fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic: self.began.elapsed(), unix }
+    }
+
+    /// Waits for the next thing and does it. Gives the signal that says to end.
+    fn turn(&mut self, at_most: Duration) -> Option<i32> {
+        let elapsed = self.began.elapsed();
+        let due = self.procedure.deadline().map(|d| d.saturating_sub(elapsed));
+        let wait = due.map_or(at_most, |d| d.min(at_most));
+        let first = crossbeam::select! {
+            recv(self.inbox.proved) -> message => message.ok(),
+            recv(self.inbox.claimed) -> message => message.ok(),
+            default(wait) => None,
+        };
+        let mut end = first.and_then(|message| self.take(message));
+        for _ in 0..limits::CLAIMED_IN_A_ROW {
+            while let Ok(message) = self.inbox.proved.try_recv() {
+                end = end.or(self.take(message));
+            }
+            let Ok(message) = self.inbox.claimed.try_recv() else { break };
+            end = end.or(self.take(message));
+        }
+        if self.procedure.deadline().is_some_and(|d| d <= self.began.elapsed()) {
+            self.input(Input::Time);
+        }
+        end
+    }
+
+    fn take(&mut self, message: ToControl) -> Option<i32> {
+        match message {
+            ToControl::Event(Event::Signalling(s)) => self.input(Input::Frame(s)),
+            ToControl::Event(event) => self.input(Input::Engine(event)),
+            ToControl::Floors { group, pgk_id, floors } => {
+                self.input(Input::Floors { group, pgk_id, floors });
+            }
+            ToControl::Ask(ask, reply) => {
+                let body = self.answer(ask);
+                // Who asked may have gone.
+                let _ = reply.send(Answer { version: VERSION, body });
+            }
+            ToControl::Signal(signal_hook::consts::SIGHUP) => self.reload(),
+            ToControl::Signal(signal) => return Some(signal),
+            ToControl::DataEnded(why) => self.ended = Some(why),
+        }
+        None
+    }
+
+    /// Reads the CRL files again.
+    fn reload(&mut self) {
+        for path in self.facts.crls.clone() {
+            match read_crls(&path) {
+                Ok(crls) => crls.into_iter().for_each(|der| self.input(Input::Crl(der))),
+                Err(e) => error!("CRL not read: {e}"),
+            }
+        }
+        info!("CRL files read again");
+    }
+
+    /// Hands something to the procedures and does what they want.
+    fn input(&mut self, input: Input) {
+        let now = self.now();
+        self.procedure.handle(input, now);
+        while let Some(output) = self.procedure.poll() {
+            match output {
+                Output::Install(command) => {
+                    if let Some(log) = &mut self.key_log
+                        && let Err(e) = log.note(&command)
+                    {
+                        error!("key log: {e}");
+                    }
+                    match self.table.apply(command) {
+                        Ok(()) => self.table.publish(),
+                        // The procedures ask for nothing that cannot be; if they do, the table is as it was.
+                        Err(e) => error!("key table: {e}"),
+                    }
+                }
+                Output::Send(message) => self.data.tell(ToData::Send(message)),
+                Output::Notice(notice) => self.notice(notice),
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        let owner = matches!(self.procedure, Procedure::Owner(_));
+        let name = match &notice {
+            Notice::Joined { group, local, peer, identity, suite, .. } => {
+                info!(%group, %peer, %identity, %suite, "joined");
+                if owner {
+                    let identity = identity.clone();
+                    self.data.tell(ToData::Joined { owner: *local, member: *peer, identity });
+                } else {
+                    self.uplink = Some((*peer, identity.clone()));
+                    self.data.tell(ToData::Uplink(Some(*peer)));
+                }
+                "joined"
+            }
+            Notice::Ended { group, local, peer, identity, why } => {
+                info!(%group, %peer, %identity, ?why, "link ended");
+                if owner {
+                    self.data.tell(ToData::Left { owner: *local, member: *peer });
+                } else if *why != Ended::Replaced && self.uplink.as_ref().is_some_and(|(id, _)| id == peer) {
+                    self.uplink = None;
+                    self.data.tell(ToData::Uplink(None));
+                }
+                "ended"
+            }
+            Notice::Audience { group, by_link, .. } => {
+                self.data.tell(ToData::Audience { group: *group, by_link: by_link.clone() });
+                "audience"
+            }
+            Notice::GroupKey { group, epoch, pgk_id, exclusive } => {
+                info!(%group, epoch, pgk_id = pgk_id.0, exclusive, "group key");
+                "group_key"
+            }
+            Notice::Rekeyed { peer, id, refreshed, .. } => {
+                info!(%peer, %id, refreshed, "link re-keyed");
+                "rekeyed"
+            }
+            Notice::Refused { group, claimed_source, cause, detail } => {
+                warn!(%group, %claimed_source, ?cause, detail, "refused");
+                "refused"
+            }
+            Notice::PeerRefused { group, claimed_source, cause, proved } => {
+                warn!(%group, %claimed_source, cause = format_args!("{cause:#04x}"), proved, "the other side refuses");
+                "peer_refused"
+            }
+            Notice::AttemptOver { group, waiting_for } => {
+                info!(%group, waiting_for, "join without answer");
+                "attempt_over"
+            }
+            Notice::CrlTaken { number, .. } => {
+                info!(?number, "CRL taken");
+                "crl_taken"
+            }
+            Notice::CrlRefused(why) => {
+                warn!("CRL refused: {why}");
+                "crl_refused"
+            }
+            Notice::CrlInGrace(identity) => {
+                warn!(%identity, "relied on within the CRL's grace only: fetch a new CRL");
+                "crl_in_grace"
+            }
+            Notice::StoreFailed(why) => {
+                error!("state cannot be written, nothing that needs it is handed out: {why}");
+                "store_failed"
+            }
+            Notice::Ignored { source, detail } => {
+                debug!(%source, detail, "ignored");
+                "ignored"
+            }
+            other => {
+                debug!(?other, "notice");
+                "other"
+            }
+        };
+        *self.notices.entry(name.to_owned()).or_default() += 1;
+    }
+
+    fn answer(&mut self, ask: Ask) -> Body {
+        match ask {
+            Ask::Show { what } => self.show(what),
+            Ask::ClearCounters => match self.data_status() {
+                Some(status) => {
+                    self.baseline = Baseline { at: Instant::now(), counts: status.drops() };
+                    Body::Done("counters are shown from now on; totals and keys are untouched".into())
+                }
+                None => busy(),
+            },
+            Ask::RekeyGroup { group } => {
+                self.order_owner(group, |group| Ok(Order::RekeyGroup(group)), "rekey")
+            }
+            Ask::Evict { identity, group } => self.order_owner(
+                group,
+                |group| Ok(Order::Evict { group, identity: named(&identity)? }),
+                "evict",
+            ),
+            Ask::Readmit { identity, group } => self.order_owner(
+                group,
+                |group| Ok(Order::Readmit { group, identity: named(&identity)? }),
+                "readmit",
+            ),
+            Ask::RekeyLink { peer, refresh } => self.rekey_link(peer.as_deref(), refresh),
+            Ask::Connect | Ask::Release => match &self.procedure {
+                Procedure::Owner(_) => {
+                    Body::Refused("this is an owner; its members connect and release".into())
+                }
+                Procedure::Member(_) => {
+                    let connect = matches!(ask, Ask::Connect);
+                    self.input(Input::Order(if connect { Order::Join } else { Order::Leave }));
+                    Body::Done(if connect { "joining" } else { "leaving" }.into())
+                }
+            },
+        }
+    }
+
+    fn order_owner(
+        &mut self,
+        group: Option<String>,
+        order: impl FnOnce(GroupId) -> Result<Order, String>,
+        what: &str,
+    ) -> Body {
+        if !matches!(self.procedure, Procedure::Owner(_)) {
+            return Body::Refused(format!("this is a UE; only a group's owner can {what}"));
+        }
+        match self.group(group.as_deref()).and_then(|group| Ok((group, order(group)?))) {
+            Err(why) => Body::Failed(why),
+            Ok((group, order)) => {
+                self.input(Input::Order(order));
+                Body::Done(format!(
+                    "group {group}: {what} done; `pc5 show groups` tells when all have the new key"
+                ))
+            }
+        }
+    }
+
+    /// The group that is named, or the only one.
+    fn group(&self, name: Option<&str>) -> Result<GroupId, String> {
+        let served: Vec<String> = self.facts.groups.iter().map(|(g, _)| g.to_string()).collect();
+        match (name, self.facts.groups.as_slice()) {
+            (None, [(only, _)]) => Ok(*only),
+            (None, _) => Err(format!("which group? --group is one of {}", served.join(" "))),
+            (Some(name), groups) => groups
+                .iter()
+                .map(|(g, _)| *g)
+                .find(|g| g.to_string().eq_ignore_ascii_case(name))
+                .ok_or_else(|| format!("no group '{name}' here; there are {}", served.join(" "))),
+        }
+    }
+
+    fn rekey_link(&mut self, peer: Option<&str>, refresh: bool) -> Body {
+        let mut peers: Vec<Layer2Id> = self.table.current().links().map(|l| l.peer).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        let peer = match (peer, peers.as_slice()) {
+            (None, [only]) => *only,
+            (None, _) => {
+                return Body::Failed(
+                    "which link? name the peer's Layer-2 id, as `pc5 show links` has it".into(),
+                );
+            }
+            (Some(text), known) => match known.iter().find(|p| p.to_string().eq_ignore_ascii_case(text)) {
+                Some(peer) => *peer,
+                None => return Body::Failed(format!("no link with '{text}'; `pc5 show links` has them")),
+            },
+        };
+        self.input(Input::Order(Order::RekeyLink { peer, refresh }));
+        Body::Done(format!("link with {peer}: re-keying began"))
+    }
+
+    fn data_status(&self) -> Option<DataStatus> {
+        let (reply, answer): (Sender<DataStatus>, _) = bounded(1);
+        self.data.tell(ToData::Status(reply));
+        answer.recv_timeout(limits::STATUS).ok()
+    }
+
+    fn show(&self, what: What) -> Body {
+        let wants = |one: What| what == one || what == What::All;
+        let mut screen = Screen::default();
+        if wants(What::Groups) {
+            screen.groups = Some(self.groups());
+        }
+        if wants(What::Links) {
+            screen.links = Some(self.links());
+        }
+        if wants(What::Keys) {
+            screen.keys = Some(self.keys());
+        }
+        if wants(What::Members) || wants(What::Runtime) || wants(What::Drops) {
+            let Some(status) = self.data_status() else { return busy() };
+            if wants(What::Members) {
+                screen.members = Some(self.members(&status));
+            }
+            if wants(What::Drops) {
+                screen.drops = Some(self.drops(&status));
+            }
+            if wants(What::Runtime) {
+                screen.runtime = Some(self.runtime(status));
+            }
+        }
+        Body::Shown(Box::new(screen))
+    }
+
+    fn groups(&self) -> Vec<GroupRow> {
+        let now = self.now();
+        let row = |&(group, local): &(GroupId, Layer2Id)| match &self.procedure {
+            Procedure::Owner(owner) => GroupRow {
+                group: group.to_string(),
+                local: local.to_string(),
+                role: "owner".into(),
+                state: "served".into(),
+                epoch: owner.group_key(group).map_or(0, |(epoch, _)| epoch),
+                members: owner.members(now).filter(|m| m.group == group).count(),
+                joining: owner.half_open(),
+                by_link: owner.served_by_link(group).len(),
+                evicted: owner.evicted(group).iter().map(Identity::to_string).collect(),
+            },
+            Procedure::Member(member) => GroupRow {
+                group: group.to_string(),
+                local: local.to_string(),
+                role: "member".into(),
+                state: format!("{:?}", member.state()).to_lowercase(),
+                epoch: member.newest_epoch(),
+                members: usize::from(self.uplink.is_some()),
+                joining: usize::from(member.state() == MemberState::Joining),
+                by_link: 0,
+                evicted: Vec::new(),
+            },
+        };
+        self.facts.groups.iter().map(row).collect()
+    }
+
+    fn links(&self) -> Vec<LinkRow> {
+        let now = self.now();
+        let names: BTreeMap<Layer2Id, String> = match &self.procedure {
+            Procedure::Owner(owner) => {
+                owner.members(now).map(|m| (m.layer2, m.identity.to_string())).collect()
+            }
+            Procedure::Member(_) => {
+                self.uplink.iter().map(|(id, identity)| (*id, identity.to_string())).collect()
+            }
+        };
+        let mut rows: Vec<LinkRow> = self
+            .table
+            .current()
+            .links()
+            .map(|l| LinkRow {
+                local: l.local.to_string(),
+                peer: l.peer.to_string(),
+                identity: names.get(&l.peer).cloned(),
+                id: l.id.to_string(),
+                phase: format!("{:?}", l.phase).to_lowercase(),
+                suite: l.suite.to_string(),
+                role: if l.role == LinkRole::Ue1 { "ue-1" } else { "ue-2" }.into(),
+            })
+            .collect();
+        rows.sort_by(|a, b| (&a.local, &a.peer, &a.id).cmp(&(&b.local, &b.peer, &b.id)));
+        rows
+    }
+
+    fn members(&self, status: &DataStatus) -> Vec<MemberRow> {
+        let addresses = |id: Layer2Id| status.stations.get(&id.to_string()).cloned().unwrap_or_default();
+        match &self.procedure {
+            Procedure::Owner(owner) => owner
+                .members(self.now())
+                .map(|m| MemberRow {
+                    group: m.group.to_string(),
+                    layer2: m.layer2.to_string(),
+                    identity: m.identity.to_string(),
+                    suite: m.suite.to_string(),
+                    rekeyings: Some(m.runs),
+                    epoch: m.acknowledged,
+                    silent_ms: u64::try_from(m.silent.as_millis()).ok(),
+                    addresses: addresses(m.layer2),
+                })
+                .collect(),
+            Procedure::Member(member) => self
+                .uplink
+                .iter()
+                .map(|(owner, identity)| MemberRow {
+                    group: self.facts.groups.first().map_or_else(String::new, |(g, _)| g.to_string()),
+                    layer2: owner.to_string(),
+                    identity: identity.to_string(),
+                    suite: self.links().first().map_or_else(String::new, |l| l.suite.clone()),
+                    rekeyings: None,
+                    epoch: member.newest_epoch(),
+                    silent_ms: None,
+                    addresses: Vec::new(),
+                })
+                .collect(),
+        }
+    }
+
+    fn keys(&self) -> Vec<KeyRow> {
+        let mut rows: Vec<KeyRow> = self
+            .table
+            .current()
+            .groups()
+            .map(|g| KeyRow {
+                group: g.group.to_string(),
+                pgk_id: g.pgk_id.0,
+                suite: g.suite.to_string(),
+                senders: match g.senders {
+                    PermittedSender::Any => "any member".into(),
+                    PermittedSender::Only(id) => format!("{id} (whoever holds the key could pose as it)"),
+                },
+                not_before: g.not_before,
+                not_after: g.not_after,
+                retired: g.retired,
+                grants: g.grants.len(),
+            })
+            .collect();
+        rows.sort_by(|a, b| (&a.group, a.not_after).cmp(&(&b.group, b.not_after)));
+        rows
+    }
+
+    fn drops(&self, status: &DataStatus) -> Drops {
+        let totals = status.drops();
+        let counts = totals
+            .iter()
+            .map(|(k, n)| (k.clone(), n - self.baseline.counts.get(k).copied().unwrap_or(0).min(*n)))
+            .filter(|(_, n)| *n > 0)
+            .collect();
+        Drops { since_s: self.baseline.at.elapsed().as_secs(), counts, totals }
+    }
+
+    fn runtime(&self, data: DataStatus) -> Runtime {
+        Runtime {
+            version: env!("CARGO_PKG_VERSION").into(),
+            role: if matches!(self.procedure, Procedure::Owner(_)) { "owner" } else { "ue" }.into(),
+            identity: self.facts.identity.to_string(),
+            uptime_s: self.began.elapsed().as_secs(),
+            state: self.facts.state.clone(),
+            workers: 1,
+            privileges: self.facts.privileges.clone(),
+            discrepancies: data.discrepancies(),
+            notices: self.notices.clone(),
+            data,
+        }
+    }
+}
+
+fn busy() -> Body {
+    Body::Failed("the data thread did not answer in time; ask again".into())
+}
+
+fn named(identity: &str) -> Result<Identity, String> {
+    identity.parse().map_err(|e| format!("'{identity}': {e}; write pc5:MCC-MNC:ue:ID"))
+}

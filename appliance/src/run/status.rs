@@ -1,0 +1,325 @@
+//! What the data thread and the control thread tell the outside: versioned JSON of the admin socket. Nothing here is secret.
+
+use std::collections::BTreeMap;
+
+use pc5_dataplane::io::PortCounters;
+use pc5_dataplane::verdict::{Counters, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// Version of requests and answers.
+pub(crate) const VERSION: u8 = 1;
+
+/// Frames by verdict.
+pub(crate) type Tally = BTreeMap<String, u64>;
+
+/// Nonzero counters by name.
+pub(crate) fn tally(counters: &Counters) -> Tally {
+    Verdict::ALL
+        .iter()
+        .filter(|&&v| counters.get(v) > 0)
+        .map(|&v| (v.name().to_owned(), counters.get(v)))
+        .collect()
+}
+
+/// A port's totals.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct PortStatus {
+    pub name: String,
+    pub traffic: String,
+    pub link: String,
+    pub max_frame: usize,
+    pub received: u64,
+    pub kernel_drops: u64,
+    pub refused: u64,
+    pub sent: u64,
+    pub overload: u64,
+    pub too_long: u64,
+    pub link_down: u64,
+    pub no_address: u64,
+}
+
+impl PortStatus {
+    pub(crate) fn new(name: &str, traffic: &str, link: String, max_frame: usize, c: PortCounters) -> Self {
+        Self {
+            name: name.to_owned(),
+            traffic: traffic.to_owned(),
+            link,
+            max_frame,
+            received: c.received,
+            kernel_drops: c.kernel_drops,
+            refused: c.refused,
+            sent: c.tx.sent,
+            overload: c.tx.overload,
+            too_long: c.tx.too_long,
+            link_down: c.tx.link_down,
+            no_address: c.tx.no_address,
+        }
+    }
+
+    fn given(&self) -> u64 {
+        self.sent + self.overload + self.too_long + self.link_down + self.no_address
+    }
+}
+
+/// Time that a stage took.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct StageStatus {
+    pub name: String,
+    pub frames: u64,
+    pub batches: u64,
+    pub ns: u64,
+}
+
+/// The data thread at one moment.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct DataStatus {
+    pub ports: Vec<PortStatus>,
+    /// Received frames by verdict.
+    pub opened: Tally,
+    /// PC5-S among the accepted ones.
+    pub signalling: u64,
+    /// User data among the accepted ones, at an owner: where it went.
+    pub bridged: Tally,
+    /// Copies made for members served over their links.
+    pub copies: u64,
+    /// User data among the accepted ones, at a UE: what became of it.
+    pub delivered: Tally,
+    /// Packets from the TUN device.
+    pub taken: Tally,
+    /// Frames given to the engine for sending.
+    pub sealed: Tally,
+    /// Events that control had no room for.
+    pub control_overload: u64,
+    pub stages: Vec<StageStatus>,
+    /// Suite and the kernel that serves it.
+    pub kernels: BTreeMap<String, String>,
+    pub receiving_contexts: usize,
+    /// A suite without integrity is in use: windows advise only.
+    pub advisory_windows: bool,
+    /// TUN device and its MTU.
+    pub tun: Option<(String, usize)>,
+    /// Inner addresses by member's Layer-2 id.
+    pub stations: BTreeMap<String, Vec<String>>,
+}
+
+impl DataStatus {
+    /// Every counter of a frame in one map, to subtract a baseline and to show.
+    pub(crate) fn drops(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        let parts = [
+            ("open", &self.opened),
+            ("bridge", &self.bridged),
+            ("deliver", &self.delivered),
+            ("tun", &self.taken),
+            ("seal", &self.sealed),
+        ];
+        for (stage, tally) in parts {
+            for (verdict, n) in tally.iter().filter(|(v, _)| *v != "accepted") {
+                all.insert(format!("{stage} {verdict}"), *n);
+            }
+        }
+        for p in &self.ports {
+            let port = [
+                ("kernel_drops", p.kernel_drops),
+                ("refused", p.refused),
+                ("overload", p.overload),
+                ("too_long", p.too_long),
+                ("link_down", p.link_down),
+                ("no_address", p.no_address),
+            ];
+            for (what, n) in port.into_iter().filter(|(_, n)| *n > 0) {
+                all.insert(format!("port-{} {what}", p.traffic), n);
+            }
+        }
+        if self.control_overload > 0 {
+            all.insert("control overload".into(), self.control_overload);
+        }
+        all
+    }
+
+    /// What does not add up; nothing when all is well.
+    pub(crate) fn discrepancies(&self) -> Vec<String> {
+        let sum = |t: &Tally| t.values().sum::<u64>();
+        let accepted = |t: &Tally| t.get("accepted").copied().unwrap_or(0);
+        let received: u64 = self.ports.iter().map(|p| p.received).sum();
+        let given: u64 = self.ports.iter().map(PortStatus::given).sum();
+        let checks = [
+            ("frames received = frames with a verdict", received, sum(&self.opened)),
+            (
+                "accepted = signalling + bridged + delivered",
+                accepted(&self.opened),
+                self.signalling + sum(&self.bridged) + sum(&self.delivered),
+            ),
+            ("sealed = frames given to the ports", accepted(&self.sealed), given),
+        ];
+        checks
+            .into_iter()
+            .filter(|(_, a, b)| a != b)
+            .map(|(what, a, b)| format!("{what} does not hold: {a} and {b}"))
+            .collect()
+    }
+}
+
+/// What an operator asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask", deny_unknown_fields)]
+pub(crate) enum Ask {
+    /// One screen.
+    Show { what: What },
+    /// Change a group's key now.
+    RekeyGroup { group: Option<String> },
+    /// Evict an identity for good.
+    Evict { identity: String, group: Option<String> },
+    /// Take an eviction back.
+    Readmit { identity: String, group: Option<String> },
+    /// Re-key a link.
+    RekeyLink { peer: Option<String>, refresh: bool },
+    /// UE: join now.
+    Connect,
+    /// UE: leave.
+    Release,
+    /// Count from zero in what is shown.
+    ClearCounters,
+}
+
+/// A screen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    /// Everything in brief.
+    All,
+    Groups,
+    Links,
+    Members,
+    Keys,
+    Runtime,
+    Drops,
+}
+
+/// A request: one line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub version: u8,
+    #[serde(flatten)]
+    pub ask: Ask,
+}
+
+/// An answer: one line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub version: u8,
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// What an answer says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Body {
+    Shown(Box<Screen>),
+    Done(String),
+    /// Refused by policy.
+    Refused(String),
+    /// Not possible.
+    Failed(String),
+}
+
+/// What is shown; parts that were not asked for are absent.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct Screen {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<GroupRow>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<Vec<LinkRow>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Vec<MemberRow>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<KeyRow>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drops: Option<Drops>,
+}
+
+/// A group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GroupRow {
+    pub group: String,
+    pub local: String,
+    pub role: String,
+    /// Served, or how far the join is.
+    pub state: String,
+    pub epoch: u64,
+    pub members: usize,
+    /// Joins under way.
+    pub joining: usize,
+    /// Members reached over their links until they have the key in use.
+    pub by_link: usize,
+    pub evicted: Vec<String>,
+}
+
+/// A link context.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LinkRow {
+    pub local: String,
+    pub peer: String,
+    pub identity: Option<String>,
+    pub id: String,
+    pub phase: String,
+    pub suite: String,
+    pub role: String,
+}
+
+/// The other side of a confirmed link.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MemberRow {
+    pub group: String,
+    pub layer2: String,
+    pub identity: String,
+    pub suite: String,
+    /// Re-keyings since KD was made.
+    pub rekeyings: Option<u32>,
+    pub epoch: u64,
+    pub silent_ms: Option<u64>,
+    pub addresses: Vec<String>,
+}
+
+/// A group key, without the key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KeyRow {
+    pub group: String,
+    pub pgk_id: u8,
+    pub suite: String,
+    /// A tag proves that one of these sent it, not which one.
+    pub senders: String,
+    pub not_before: u64,
+    pub not_after: u64,
+    pub retired: bool,
+    pub grants: usize,
+}
+
+/// The process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Runtime {
+    pub version: String,
+    pub role: String,
+    pub identity: String,
+    pub uptime_s: u64,
+    pub state: String,
+    pub workers: usize,
+    pub privileges: String,
+    /// What does not add up.
+    pub discrepancies: Vec<String>,
+    pub notices: BTreeMap<String, u64>,
+    pub data: DataStatus,
+}
+
+/// Why frames were dropped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Drops {
+    /// Since the last clearing.
+    pub since_s: u64,
+    pub counts: BTreeMap<String, u64>,
+    /// Since the start: never cleared.
+    pub totals: BTreeMap<String, u64>,
+}
