@@ -51,7 +51,7 @@ impl Node {
         hub.ip(&format!("link set {name} master br0")).unwrap();
         let (admin, config) = (folder.join(format!("{name}.sock")), folder.join(format!("{name}.toml")));
         let text = format!(
-            "admin = \"{name}.sock\"\ncrl_freshness = \"refuse\"\n{text}\n[port]\nkind = \"auto\"\ninterface = \"eth0\"\n\
+            "admin = \"{name}.sock\"\nstate = \"{name}.sqlite\"\ncrl_freshness = \"refuse\"\n{text}\n[port]\nkind = \"auto\"\ninterface = \"eth0\"\n\
              [credential]\ncertificate = \"pki/issued/{name}.pem\"\nkey = \"pki/issued/{name}.key\"\n\
              [[trust]]\nplmn = \"001-01\"\nroot = \"pki/ca.pem\"\ncrl = [\"pki/crl.pem\"]\n"
         );
