@@ -333,6 +333,17 @@ fn a_group_owner_and_three_ues_on_one_wire() {
     let out = pc5(folder, &["group", "rekey", "--admin", ues[0].admin.to_str().unwrap()]);
     assert_eq!(out.status.code(), Some(4), "only the owner: {}", said(&out));
 
+    // The owner is killed and comes back: everybody joins again, and who was evicted stays out.
+    let mut killed = go.process.take().unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    go.start();
+    go.await_show("members", |s| stations(s, 2));
+    let groups = go.show("groups").unwrap();
+    assert_eq!(groups["groups"][0]["evicted"][0], "pc5:001-01:ue:ue-3", "{groups:#}");
+    assert!(epoch(&groups) > before, "epochs only rise");
+    assert!(ping(&ues[1], "10.77.0.1"), "{}", go.log());
+
     // Every screen answers; counters add up on every node.
     for node in std::iter::once(&go).chain(&ues) {
         for what in ["all", "groups", "links", "members", "keys", "runtime", "drops"] {
