@@ -1,4 +1,5 @@
 //! `pc5 replay` as a user runs it, over the committed samples.
+#![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -126,7 +126,7 @@ impl Senders {
         let may = |s: &&LinkSender| matches!(s.phase, LinkPhase::Pending | LinkPhase::Active);
         let found = if id == 0 {
             let active = senders.iter().find(|s| s.phase == LinkPhase::Active);
-            active.or_else(|| senders.iter().filter(may).next_back())
+            active.or_else(|| senders.iter().rfind(may))
         } else {
             senders.iter().filter(may).find(|s| s.id.get() == id)
         };

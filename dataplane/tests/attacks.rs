@@ -1,4 +1,5 @@
 //! What an attacker, or exhaustion, gets from the engine.
+#![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 
 use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::engine::{Engine, EngineConfig, Now};

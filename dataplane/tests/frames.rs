@@ -1,4 +1,5 @@
 //! The published frames, octet for octet, both ways: by the slow model and by the engine on every kernel.
+#![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 
 use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::engine::{Engine, EngineConfig, Now};

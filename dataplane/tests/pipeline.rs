@@ -1,5 +1,6 @@
 //! The engine against a slow model that handles one frame at a time in plain code: same verdicts, same SDUs, however the
 //! frames fall into batches.
+#![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 
 use std::collections::{BTreeMap, BTreeSet};
 
