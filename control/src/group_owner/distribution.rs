@@ -83,6 +83,11 @@ impl Epoch {
         Ok(ranges)
     }
 
+    /// Whether some sender was given half of all PTK identities: time for another PGK.
+    pub(crate) fn half_given(&self) -> bool {
+        self.granted.values().any(|last| last.get() >= HALF)
+    }
+
     fn next_grant(&self, sender: Layer2Id) -> Option<RangeInclusive<PtkId>> {
         let first = match self.granted.get(&sender) {
             None => PtkId::new(1)?,
@@ -534,6 +539,8 @@ pub(crate) fn group_key_notice(group: GroupId, epoch: u64, exclusive: bool) -> N
     Notice::GroupKey { group, epoch, pgk_id: pgk_id(epoch), exclusive }
 }
 
+/// Half of the PTK identities under a PGK.
+const HALF: u16 = 1 << 15;
 /// Epochs reserved ahead on disk.
 const RESERVED_AHEAD: u64 = 16;
 /// Live group keys of a holder. Source: `go-mode.md` section 10.

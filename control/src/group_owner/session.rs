@@ -498,10 +498,8 @@ impl Sessions {
                 }
             }
             // A session under which so much was said is followed by another.
-            Event::GroupHalfUsed { local, pgk_id, .. } if local == layer2 => {
-                if self.own() == Some(pgk_id) {
-                    self.renew(now, rng);
-                }
+            Event::GroupHalfUsed { local, pgk_id, .. } if local == layer2 && self.own() == Some(pgk_id) => {
+                self.renew(now, rng);
             }
             Event::UnknownIndex { group, .. } | Event::FloorsWanted { group, .. } if group == group_id => {
                 self.ask(now);

@@ -281,3 +281,83 @@ fn a_short_mac_never_protects_group_keys() {
     assert_eq!(wraps, [1, 1]);
     w.assert_consistent();
 }
+
+#[test]
+fn a_sender_that_used_half_of_its_identities_brings_a_new_key() {
+    let mut w = World::with(2, DELAY, |p| p.direct = true, |_| {});
+    assert!(w.join_all());
+    let (before, pgk_id) = w.owner().group_key(GROUP).unwrap();
+    let local = member_id(1);
+    for _ in 0..64 {
+        w.input(local, Input::Engine(Event::GrantHalfUsed { local, group: GROUP, pgk_id }));
+        assert!(w.settle());
+    }
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 1);
+    w.assert_consistent();
+}
+
+#[test]
+fn several_groups_and_owners_share_a_wire() {
+    use pc5_control::credential::Role;
+    use pc5_control::group_owner::{Member, Owner};
+    use pc5_control::policy::{GroupPolicy, MemberPolicy, OwnerPolicy};
+    use pc5_control::store::MemoryStore;
+    use pc5_dataplane::ids::{GroupId, Layer2Id};
+
+    let mut w = World::without_owner(DELAY);
+    let group = |n: u8| GroupId::from_octets([0xF0, 0, n]);
+    let owner_id = |n: u8| Layer2Id::from_octets([0xFF, 0xFF, n]);
+    // Owner A has groups 1 and 2; owner B another group with the id of group 1.
+    for (name, groups) in [("go-1", vec![(1, 1), (2, 2)]), ("go-2", vec![(1, 3)])] {
+        let device = w.lab.device_for(name, vec![Role::Owner], vec![], w.trust.clone());
+        let policies = groups.into_iter().map(|(g, o)| GroupPolicy::new(group(g), owner_id(o))).collect();
+        let store = Box::<MemoryStore>::default();
+        w.run.add_owner(Owner::new(device, OwnerPolicy::default(), policies, store).unwrap());
+    }
+    for n in 0..9_u32 {
+        let o = 1 + (n % 3) as u8;
+        let g = if o == 2 { 2 } else { 1 };
+        let device = w.lab.device_for(&format!("ue-{n}"), vec![Role::Member], vec![], w.trust.clone());
+        let policy = MemberPolicy::new(group(g), member_id(100 + n), owner_id(o));
+        w.run.add_member(Member::new(device, policy, Box::<MemoryStore>::default()));
+    }
+    assert!(w.join_all());
+    for n in 0..9_u32 {
+        let o = owner_id(1 + (n % 3) as u8);
+        let owner = w.run.owner(o).unwrap();
+        assert!(owner.members(w.run.now()).any(|m| m.layer2 == member_id(100 + n)));
+        let key = |local| w.table.current().groups().find(|k| k.local == local).unwrap();
+        assert!(key(o).pgk == key(member_id(100 + n)).pgk);
+        assert!((1..=3).all(|other| owner_id(other) == o || key(owner_id(other)).pgk != key(o).pgk));
+    }
+    // One Layer-2 id serves one group.
+    let device = w.lab.device_for("go-3", vec![Role::Owner], vec![], w.trust.clone());
+    let policies = vec![GroupPolicy::new(group(1), owner_id(1)), GroupPolicy::new(group(2), owner_id(1))];
+    let store = Box::<MemoryStore>::default();
+    assert!(Owner::new(device, OwnerPolicy::default(), policies, store).is_err());
+}
+
+#[test]
+fn at_hand_over_members_go_to_whichever_owner_they_hear() {
+    use pc5_control::credential::Role;
+    use pc5_control::group_owner::Owner;
+    use pc5_control::policy::{GroupPolicy, OwnerPolicy};
+    use pc5_control::store::MemoryStore;
+    use pc5_dataplane::ids::Layer2Id;
+
+    let mut w = World::with(3, DELAY, |_| {}, |p| p.owner = None);
+    assert!(w.join_all());
+    let second = Layer2Id::from_octets([0xFF, 0xFF, 0x10]);
+    let device = w.lab.device_for("go-2", vec![Role::Owner], vec![GROUP], w.trust.clone());
+    let policies = vec![GroupPolicy::new(GROUP, second)];
+    let store = Box::<MemoryStore>::default();
+    w.run.add_owner(Owner::new(device, OwnerPolicy::default(), policies, store).unwrap());
+    w.run_for(secs(3));
+    assert_eq!(w.owner().members(w.run.now()).count(), 3, "who is served stays");
+    w.order(OWNER, Order::Leave);
+    // The first one goes off the air.
+    w.run_for(Duration::from_millis(5));
+    w.run.set_attacker(Some(Box::new(|f| f.from != OWNER)));
+    assert!(w.run_until(secs(60), |r| (1..=3).all(|n| r.agree(second, member_id(n)))));
+    assert_eq!(w.run.owner(second).unwrap().members(w.run.now()).count(), 3);
+}

@@ -32,8 +32,8 @@ pub(crate) struct ExpectChallenge {
     msb: u8,
     e_m: SecretKey,
     suites: Vec<u8>,
-    /// Challenges that may still be looked at: each costs a key agreement.
-    budget: u8,
+    /// Each challenge looked at costs a key agreement.
+    budget: Budget,
     retries: u8,
 }
 
@@ -56,7 +56,7 @@ impl ExpectChallenge {
             msb,
             e_m: SecretKey::generate_from_rng(rng),
             suites: policy.offer(),
-            budget: CHALLENGES,
+            budget: Budget::default(),
             retries: RETRIES,
         };
         state.request(None, seq, policy.sdu, now)?;
@@ -107,10 +107,9 @@ impl ExpectChallenge {
         seq: u16,
         now: Now,
     ) -> Result<ExpectAccept, ChallengeError> {
-        if self.budget == 0 {
+        if !self.budget.take(now.monotonic) {
             return Err(ChallengeError::Forged);
         }
-        self.budget -= 1;
         let clear = canonical.get(..JoinChallenge::CLEAR).ok_or(ChallengeError::Forged)?;
         let id = KdSessId::from_halves(self.msb, m.lsb).ok_or(ChallengeError::Forged)?;
         let mut transcript = Transcript::begin(&self.bind, &self.request, clear);
@@ -168,8 +167,27 @@ impl ExpectChallenge {
             owner_chain: proof.credential.chain,
             owner_crls: proof.credential.crls_held,
             owner_time: proof.time,
-            budget: CHALLENGES,
+            budget: Budget::default(),
         })
+    }
+}
+
+/// Whoever hears message 1 can send messages 2 and 4, so what they cost is bounded; by the second and not by the attempt,
+/// so that a burst of forged ones does not end it.
+#[derive(Default)]
+struct Budget {
+    spent: u8,
+    since: Duration,
+}
+
+impl Budget {
+    fn take(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.since) >= Duration::from_secs(1) {
+            *self = Self { spent: 0, since: now };
+        }
+        let left = self.spent < LOOKS_A_SECOND;
+        self.spent += u8::from(left);
+        left
     }
 }
 
@@ -196,7 +214,7 @@ pub(crate) struct ExpectAccept {
     pub owner_chain: Vec<Vec<u8>>,
     pub owner_crls: Vec<CrlHeld>,
     pub owner_time: u64,
-    budget: u8,
+    budget: Budget,
 }
 
 impl ExpectAccept {
@@ -213,11 +231,11 @@ impl ExpectAccept {
         m: &HpkeSealed,
         device: &Device,
         policy: &MemberPolicy,
+        now: Duration,
     ) -> Result<(Agreed, JoinKeys), Refused> {
-        if self.budget == 0 {
-            return Err(Reject::NotAuthentic.into());
+        if !self.budget.take(now) {
+            return Err(Reject::Busy.into());
         }
-        self.budget -= 1;
         let info = keys_info(&self.h4);
         let psk = self.handshake.psk(&self.h4);
         let opened = hpke::open(&*device.key, hpke_context(&info, &psk), &m.enc, &m.ciphertext)
@@ -276,7 +294,7 @@ impl ExpectConfirm {
 
 /// Octets of type, seq and C2 are where [`JoinChallenge::CLEAR`] says.
 const _: () = assert!(JoinChallenge::CLEAR == HEADER + 83);
-/// Challenges and acceptances looked at in one attempt: whoever hears message 1 can send some.
-const CHALLENGES: u8 = 16;
+/// Messages 2 or 4 looked at a second.
+const LOOKS_A_SECOND: u8 = 100;
 /// JOIN_RETRY followed in one attempt.
 const RETRIES: u8 = 3;

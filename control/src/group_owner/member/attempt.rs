@@ -140,7 +140,7 @@ impl Member {
                 }
             }
             (State::Accept(state), Body::JoinAccept(m)) => {
-                match state.on_accept(canonical, m, &core.device, &core.policy) {
+                match state.on_accept(canonical, m, &core.device, &core.policy, now.monotonic) {
                     Ok((agreed, keys)) => self.accepted(agreed, keys, now),
                     Err(refused) => refuse(core, source, &refused, None),
                 }

@@ -32,6 +32,8 @@ use crate::store::Binding;
 pub(super) struct HalfOpen {
     /// Hash of message 1: a repeat has the same.
     request: [u8; 32],
+    /// Hash of each message 3 that was refused, and its answer.
+    refused: Vec<([u8; 32], Vec<Bytes>)>,
     state: State,
 }
 
@@ -145,7 +147,11 @@ impl Group {
             Ok(state) => {
                 core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, &state.answer);
                 let state = State::Challenged(Box::new(state));
-                self.half_open.entry(source).or_default().push(HalfOpen { request, state });
+                self.half_open.entry(source).or_default().push(HalfOpen {
+                    request,
+                    refused: Vec::new(),
+                    state,
+                });
                 self.half_open_order.push_back((now.monotonic.saturating_add(PATIENCE), source, request));
                 core.half_open += 1;
             }
@@ -196,6 +202,10 @@ impl Group {
         let authenticated = hash(&[canonical]);
         let mut opened = None;
         for (i, half_open) in list.iter().enumerate() {
+            if let Some((_, answer)) = half_open.refused.iter().find(|(h, _)| *h == authenticated) {
+                core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, answer);
+                return;
+            }
             match &half_open.state {
                 State::Accepted(state) if state.authenticated == authenticated => {
                     let to = Destination::Ue(source);
@@ -203,6 +213,8 @@ impl Group {
                     return;
                 }
                 State::Accepted(_) => {}
+                // Each further try costs signatures; who fails so often starts anew.
+                State::Challenged(_) if half_open.refused.len() >= TRIES => {}
                 State::Challenged(state) => {
                     if let Some(shown) = state.open(sealed, &core.device, now) {
                         opened = Some((i, shown));
@@ -215,7 +227,9 @@ impl Group {
             return core.out.ignored(source, "JOIN_AUTHENTICATE does not open");
         };
         let Some(half_open) = self.half_open.get_mut(&source).map(|l| l.remove(i)) else { return };
-        let State::Challenged(state) = half_open.state else { return };
+        let HalfOpen { request, refused: mut before, state: State::Challenged(state) } = half_open else {
+            return;
+        };
         let result = shown.and_then(|shown| self.admit(core, source, &state, shown, now, rng));
         let state = match result {
             Ok((mut complete, sdus)) => {
@@ -227,11 +241,12 @@ impl Group {
                 self.refused(core, source, &refused);
                 let sdus = core.sdus(source, Body::Reject(state.tagged(refused.cause)));
                 core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, &sdus);
+                before.push((authenticated, sdus));
                 // State unmoved: who holds K_hs may still show something better, within the attempt's time.
                 State::Challenged(state)
             }
         };
-        let half_open = HalfOpen { request: half_open.request, state };
+        let half_open = HalfOpen { request, refused: before, state };
         self.half_open.entry(source).or_default().push(half_open);
     }
 
@@ -549,3 +564,6 @@ impl HalfOpen {
         }
     }
 }
+
+/// Messages 3 refused in one handshake before no other is looked at.
+const TRIES: usize = 4;

@@ -16,6 +16,7 @@ use crate::codec::direct::KeepaliveAck;
 use crate::codec::entry::limits::ENTRIES;
 use crate::codec::go::{GroupKeyRequest, Message, Rejection, RekeyRequest};
 use crate::credential::Role;
+use crate::group_owner::distribution::Epoch;
 use crate::group_owner::rekeying::{Answer, RUNS, command};
 use crate::group_owner::repeat::{CRL_COPIES, Due, Repeat, T_REKEY};
 use crate::group_owner::{Ended, Notice};
@@ -146,6 +147,9 @@ impl Group {
             Ok(_) => return,
             Err(e) => return core.store_failed(&e),
         };
+        if self.epochs.get(self.epochs.sending).is_some_and(Epoch::half_given) {
+            self.change_key(core, now, rng);
+        }
         let newest = numbers.last().copied().unwrap_or(0);
         let Some(member) = self.members.get(&source) else { return };
         let job = self.job(core, member, entries, newest, rng);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use p256::elliptic_curve::Generate;
 use p256::{PublicKey, SecretKey};
 use pc5_dataplane::ids::{KdSessId, Layer2Id, Lcid, PgkId};
-use pc5_dataplane::keys::{Command, LinkPhase};
+use pc5_dataplane::keys::{Command, LinkPhase, UnixSeconds};
 use rand_core::CryptoRng;
 use rayon::prelude::*;
 
@@ -381,6 +381,9 @@ impl Group {
         now: Now,
         rng: &mut R,
     ) {
+        if let Err(e) = self.extend_bindings(core, peers, now) {
+            return core.store_failed(&e);
+        }
         let mut grants = HashMap::new();
         let lowest_valid = self.epochs.lowest_valid;
         if self.policy.direct {
@@ -453,10 +456,64 @@ impl Group {
         core.touched.push((self.policy.owner, peer));
     }
 
+    /// A Layer-2 id is an identity's until then, on disk before any key is given to it.
+    pub(super) fn bind(
+        &mut self,
+        core: &mut Core,
+        layer2: Layer2Id,
+        identity: &Identity,
+        until: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let binding = Binding { group: self.policy.group, layer2, identity: identity.clone(), until };
+        core.store.bind(binding.clone())?;
+        self.bindings.insert(layer2, binding);
+        Ok(())
+    }
+
+    /// Bindings are written some keys ahead, so that not every change of the key writes one for every member.
+    pub(super) fn binding_ahead(&self) -> UnixSeconds {
+        self.policy.key_lifetime.as_secs().saturating_mul(BOUND_AHEAD)
+    }
+
+    /// Before `newest` goes out: the binding of each receiver lasts as long as it.
+    fn extend_bindings(&mut self, core: &mut Core, peers: &[Layer2Id], now: Now) -> Result<(), StoreError> {
+        let newest = self.epochs.get(self.epochs.newest()).map_or(0, |e| e.not_after);
+        let until = newest.saturating_add(self.binding_ahead());
+        for peer in peers {
+            if self.bindings.get(peer).is_some_and(|b| b.until >= newest) {
+                continue;
+            }
+            if let Some(identity) = self.members.get(peer).map(|m| m.leaf.identity.clone()) {
+                self.bind(core, *peer, &identity, until)?;
+            }
+        }
+        let over: Vec<Layer2Id> = self
+            .bindings
+            .values()
+            .filter(|b| b.until < now.unix_seconds() && !self.members.contains_key(&b.layer2))
+            .map(|b| b.layer2)
+            .collect();
+        for layer2 in over {
+            core.store.unbind(self.policy.group, layer2)?;
+            self.bindings.remove(&layer2);
+        }
+        Ok(())
+    }
+
+    /// The link is over: the Layer-2 id is free when the last key given to it is.
+    fn shorten_binding(&mut self, core: &mut Core, m: &MemberLink) {
+        let given = m.update.as_ref().map_or(m.acked, |u| u.newest.max(m.acked));
+        let Some(until) = self.epochs.get(given).map(|e| e.not_after) else { return };
+        if let Err(e) = self.bind(core, m.bind.member, &m.leaf.identity, until) {
+            core.store_failed(&e);
+        }
+    }
+
     /// Ends a member's link. What the group is sent from the next epoch on is closed to it.
     pub(super) fn remove(&mut self, core: &mut Core, peer: Layer2Id, why: Ended, now: Now) {
         let Some(m) = self.members.remove(&peer) else { return };
         let (local, id) = (self.policy.owner, m.id);
+        self.shorten_binding(core, &m);
         m.remove_all(Some(id), &mut core.out);
         if matches!(why, Ended::Left) {
             // The driver has to send RELEASE ACCEPT first: the context goes with the next look at the clock.
@@ -658,3 +715,5 @@ impl UpdateJob {
 const GATHERING: Duration = Duration::from_secs(1);
 /// A store that failed is tried again after this.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Key lifetimes that a binding is written ahead.
+const BOUND_AHEAD: u64 = 8;
