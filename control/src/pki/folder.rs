@@ -268,8 +268,14 @@ fn lock(folder: &Path) -> Result<fs::File, FolderError> {
     let path = folder.join("lock");
     let file =
         fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io(&path))?;
-    file.lock().map_err(io(&path))?;
-    Ok(file)
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(fs::TryLockError::Error(error)) => return Err(io(&path)(error)),
+        }
+    }
+    Err(FolderError::Content { path: folder.into(), what: "in use by another command or server".into() })
 }
 
 fn write(path: &Path, octets: &[u8]) -> Result<(), FolderError> {
@@ -283,3 +289,7 @@ fn write_private(path: &Path, octets: &[u8]) -> Result<(), FolderError> {
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FolderError {
     move |error| FolderError::Io { path: path.into(), error }
 }
+
+/// A command works on a folder for milliseconds: who waits longer than 5 s waits for something that hangs.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
