@@ -66,6 +66,8 @@ fn no_field_of_any_join_message_can_be_altered() {
             w.run.set_attacker(Some(Box::new(move |f| {
                 if f.sdu[0] == message_type {
                     let mut octets = f.sdu.to_vec();
+                    // DER signatures in certificates differ in length by an octet or two.
+                    let at = at.min(octets.len() - 1);
                     octets[at] ^= 1;
                     f.sdu = Bytes::from(octets);
                 }
