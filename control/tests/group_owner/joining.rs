@@ -49,6 +49,8 @@ fn joins_come_through_loss_duplication_and_reordering() {
         w.run.set_conditions(Conditions { delay: Duration::from_millis(5), ..Conditions::PERFECT });
         assert!(w.settle());
         w.assert_consistent();
+        // A late copy of a first message may have opened one more, which ends by itself.
+        w.run_for(Duration::from_secs(20));
         assert_eq!(w.owner().half_open(), 0);
     }
 }
