@@ -1,0 +1,259 @@
+//! The configuration of `pc5 run`: one TOML file, checked whole before anything opens.
+//!
+//! Reading has two steps. [`File`] is the file's shape, unknown keys refused; [`Config`] is what it means, every value
+//! parsed. All that is wrong is collected, each with its key, its value and what to write instead. Each part of the
+//! file has a module: its shape, its meaning, and how one becomes the other.
+
+mod check;
+mod group;
+mod identity;
+mod port;
+mod ue;
+
+use std::path::{Path, PathBuf};
+
+use pc5_control::credential::Freshness;
+use serde::Deserialize;
+
+pub(crate) use self::check::Problem;
+use self::check::{Checker, duration};
+pub(crate) use self::group::OwnerConfig;
+use self::group::{GroupFile, MemberFile};
+pub(crate) use self::identity::{Credential, KeySource, Trust};
+use self::identity::{CredentialFile, TrustFile};
+pub(crate) use self::port::Port;
+use self::port::PortFile;
+pub(crate) use self::ue::{TunConfig, UeConfig};
+use self::ue::{TunFile, UeFile};
+
+/// Where the admin socket is unless the configuration says otherwise.
+pub(crate) const ADMIN_SOCKET: &str = "/run/pc5/admin.sock";
+
+/// A checked configuration.
+pub(crate) struct Config {
+    /// Path of the admin socket.
+    pub admin: PathBuf,
+    /// File of the durable state; none: in memory.
+    pub state: Option<PathBuf>,
+    /// Key log, for laboratories.
+    pub key_log: Option<PathBuf>,
+    pub port: Port,
+    pub credential: Credential,
+    pub trust: Vec<Trust>,
+    pub freshness: Freshness,
+    pub station: Station,
+}
+
+/// What this appliance is.
+pub(crate) enum Station {
+    Owner(OwnerConfig),
+    Ue(Box<UeConfig>),
+}
+
+/// Everything that is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {}", lines(.problems))]
+pub(crate) struct ConfigError {
+    pub path: String,
+    pub problems: Vec<Problem>,
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let all: Vec<&str> = problems.iter().map(|p| p.0.as_str()).collect();
+    match all.as_slice() {
+        [one] => (*one).to_owned(),
+        many => format!("{} errors\n  {}", many.len(), many.join("\n  ")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    role: String,
+    admin: Option<PathBuf>,
+    state: Option<PathBuf>,
+    key_log: Option<PathBuf>,
+    workers: Option<u64>,
+    port: PortFile,
+    credential: CredentialFile,
+    #[serde(default)]
+    trust: Vec<TrustFile>,
+    crl_freshness: Option<String>,
+    cookie_always: Option<bool>,
+    announce: Option<bool>,
+    #[serde(default)]
+    group: Vec<GroupFile>,
+    #[serde(default)]
+    member: Vec<MemberFile>,
+    ue: Option<UeFile>,
+    tun: Option<TunFile>,
+}
+
+/// Reads and checks a file. Paths in it are relative to its folder.
+///
+/// # Errors
+/// [`ConfigError`] with everything that is wrong.
+pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
+    let failed =
+        |what: String| ConfigError { path: path.display().to_string(), problems: vec![Problem(what)] };
+    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    parse(&text, base).map_err(|problems| ConfigError { path: path.display().to_string(), problems })
+}
+
+/// Reads and checks a text.
+pub(crate) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
+    let file: File = toml::from_str(text).map_err(|e| vec![Problem(e.to_string().trim_end().to_owned())])?;
+    let mut check = Checker { base, problems: Vec::new() };
+    let config = check.config(file);
+    match config {
+        Some(config) if check.problems.is_empty() => Ok(config),
+        _ => Err(check.problems),
+    }
+}
+
+impl Checker<'_> {
+    fn config(&mut self, file: File) -> Option<Config> {
+        match file.workers {
+            None | Some(1) => {}
+            Some(n) => self.wrong("workers", n, "this version runs one worker; write 1 or leave it out"),
+        }
+        let admin = self.base.join(file.admin.unwrap_or_else(|| ADMIN_SOCKET.into()));
+        let state = file.state.map(|path| self.base.join(path));
+        if let Some(state) = &state
+            && !state.parent().is_some_and(|p| p.as_os_str().is_empty() || p.is_dir())
+        {
+            self.wrong("state", state.display(), "its folder is not there; make it, mode 0700");
+        }
+        let key_log = file.key_log.map(|path| self.base.join(path));
+        let port = self.port(file.port);
+        let credential = self.credential(file.credential);
+        if file.trust.is_empty() {
+            self.missing("[[trust]]", "write the PLMN and root of every network whose devices are believed");
+        }
+        let trust = file.trust.into_iter().enumerate().filter_map(|(i, t)| self.trust(i, t)).collect();
+        let freshness = match file.crl_freshness.as_deref() {
+            None => Freshness::default(),
+            Some("refuse") => Freshness::Refuse,
+            Some(text) => match text.strip_prefix("grace ").and_then(duration) {
+                Some(grace) => Freshness::Grace(grace.as_secs()),
+                None => {
+                    self.wrong(
+                        "crl_freshness",
+                        text,
+                        "write \"refuse\" or \"grace\" and a time, as \"grace 7d\"",
+                    );
+                    Freshness::default()
+                }
+            },
+        };
+        let station = match file.role.as_str() {
+            "owner" => {
+                for (key, there) in [("[ue]", file.ue.is_some()), ("[tun]", file.tun.is_some())] {
+                    if there {
+                        self.out_of_place(key, "role is \"owner\"; it belongs to role \"ue\"");
+                    }
+                }
+                self.owner(file.group, file.member, file.cookie_always, file.announce).map(Station::Owner)
+            }
+            "ue" => {
+                let owners = [
+                    ("[[group]]", !file.group.is_empty()),
+                    ("[[member]]", !file.member.is_empty()),
+                    ("cookie_always", file.cookie_always.is_some()),
+                    ("announce", file.announce.is_some()),
+                ];
+                for (key, _) in owners.into_iter().filter(|(_, there)| *there) {
+                    self.out_of_place(key, "role is \"ue\"; it belongs to role \"owner\"");
+                }
+                self.ue(file.ue, file.tun).map(|ue| Station::Ue(Box::new(ue)))
+            }
+            other => {
+                self.wrong("role", other, "write \"owner\" for a group owner or \"ue\" for a member");
+                None
+            }
+        };
+        Some(Config {
+            admin,
+            state,
+            key_log,
+            port: port?,
+            credential: credential?,
+            trust,
+            freshness,
+            station: station?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(extra_top: &str, extra_group: &str) -> String {
+        format!(
+            "role = \"owner\"\n{extra_top}\n[port]\nkind = \"auto\"\ninterface = \"eth0\"\n\
+             [credential]\ncertificate = \"/dev/null\"\nkey = \"/dev/null\"\n\
+             [[trust]]\nplmn = \"001-01\"\nroot = \"/dev/null\"\n\
+             [[group]]\nid = \"f00001\"\nowner = \"fffffe\"\n{extra_group}\n"
+        )
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        match parse(text, Path::new("/")) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.into_iter().map(|p| p.0).collect(),
+        }
+    }
+
+    /// `/dev/null` is no regular file: the tests' own stand-in.
+    fn with_files(text: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x.pem"), "").unwrap();
+        let text = text.replace("/dev/null", "x.pem");
+        match parse(&text, folder.path()) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.into_iter().map(|p| p.0).collect(),
+        }
+    }
+
+    #[test]
+    fn a_good_file_is_taken_and_absent_files_are_named() {
+        assert_eq!(with_files(&owner("", "")), Vec::<String>::new());
+        let found = problems(&owner("", ""));
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("credential.certificate = "), "{found:?}");
+    }
+
+    #[test]
+    fn every_error_names_key_value_and_what_to_write_and_all_are_told_at_once() {
+        let text = owner(
+            "workers = 4\ncrl_freshness = \"never\"",
+            "suite = \"rot13\"\ntransmit = \"all\"\nkeepalive = \"5\"",
+        );
+        let found = with_files(&text).join("\n");
+        for part in [
+            "workers = \"4\": this version runs one worker",
+            "crl_freshness = \"never\": write \"refuse\"",
+            "group[0].suite = \"rot13\": write a suite",
+        ] {
+            assert!(found.contains(part), "{part} not in\n{found}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_keys_of_the_other_role_are_refused() {
+        assert!(with_files(&owner("colour = 1", ""))[0].contains("unknown field `colour`"));
+        assert!(with_files(&owner("", "colour = 1"))[0].contains("unknown field `colour`"));
+        let text = owner("", "") + "[tun]\naddresses = []\n";
+        assert!(with_files(&text)[0].contains("[tun] stands here without effect"));
+    }
+
+    #[test]
+    fn an_address_of_two_members_is_refused() {
+        let member =
+            |n: u8| format!("[[member]]\nidentity = \"pc5:001-01:ue:ue-{n}\"\naddresses = [\"10.0.0.1\"]\n");
+        let found = with_files(&(owner("", "") + &member(1) + &member(2)));
+        assert!(found[0].contains("pc5:001-01:ue:ue-1 has this address already"), "{found:?}");
+    }
+}

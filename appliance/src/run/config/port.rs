@@ -1,0 +1,100 @@
+//! `[port]`: how frames come and go.
+
+use std::net::SocketAddr;
+
+use pc5_dataplane::ids::Layer2Id;
+use pc5_dataplane::io::probe::{Choice, Way};
+use pc5_dataplane::io::udp;
+use serde::Deserialize;
+
+use super::check::Checker;
+
+/// How frames come and go.
+pub(crate) enum Port {
+    Raw { choice: Choice, interface: String, vlan: Option<u16>, blocks: bool },
+    Udp { bind: SocketAddr, peers: Vec<(Layer2Id, SocketAddr)> },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PortFile {
+    kind: String,
+    interface: Option<String>,
+    vlan: Option<u16>,
+    receive: Option<String>,
+    bind: Option<String>,
+    #[serde(default)]
+    peer: Vec<PeerFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PeerFile {
+    layer2: String,
+    address: String,
+}
+
+impl Checker<'_> {
+    pub(super) fn port(&mut self, port: PortFile) -> Option<Port> {
+        let kinds = "auto, af_xdp, af_packet or pnet (an interface), or udp (peers)";
+        match self.value::<Choice>("port.kind", &port.kind, kinds)? {
+            choice if choice != Choice::Only(Way::Udp) => {
+                if port.bind.is_some() || !port.peer.is_empty() {
+                    self.out_of_place("port.bind, port.peer", "they belong to port.kind \"udp\"");
+                }
+                if let Some(vlan) = port.vlan
+                    && !(1..=4094).contains(&vlan)
+                {
+                    self.wrong("port.vlan", vlan, "write 1 to 4094, or leave it out for untagged frames");
+                }
+                let blocks = match port.receive.as_deref() {
+                    None | Some("frames") => false,
+                    Some("blocks") => true,
+                    Some(other) => {
+                        self.wrong(
+                            "port.receive",
+                            other,
+                            "write \"frames\" (each at once) or \"blocks\" (cheapest under load)",
+                        );
+                        false
+                    }
+                };
+                let Some(interface) = port.interface else {
+                    self.missing("port.interface", "write the name of an interface, as `ip link` shows it");
+                    return None;
+                };
+                Some(Port::Raw { choice, interface, vlan: port.vlan, blocks })
+            }
+            _ => {
+                if port.interface.is_some() || port.vlan.is_some() || port.receive.is_some() {
+                    self.out_of_place(
+                        "port.interface, port.vlan, port.receive",
+                        "they belong to the other values of port.kind",
+                    );
+                }
+                let usual = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), udp::PORT);
+                let bind = match &port.bind {
+                    Some(text) => self.value("port.bind", text, "ADDRESS:PORT, as \"0.0.0.0:34997\"")?,
+                    None => usual,
+                };
+                let mut peers = Vec::new();
+                for (i, peer) in port.peer.iter().enumerate() {
+                    let id = self.layer2(&format!("port.peer[{i}].layer2"), &peer.layer2);
+                    let address = self.value(
+                        &format!("port.peer[{i}].address"),
+                        &peer.address,
+                        "ADDRESS:PORT, as \"192.0.2.1:34997\"",
+                    );
+                    peers.extend(id.zip(address));
+                }
+                if port.peer.is_empty() {
+                    self.missing(
+                        "[[port.peer]]",
+                        "a UDP port needs the address of each peer that it may be the first to send to",
+                    );
+                }
+                Some(Port::Udp { bind, peers })
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The data thread: it owns the engine, the ports and the TUN device, and does nothing but move frames.
+//!
+//! ```text
+//! signalling port --+                          +-- member's link | group     (owner)
+//! data port --------+-> open -> PC5-S to control, user data -> bridge | TUN   (owner | UE)
+//! TUN device -----------------> seal -> data port
+//! control: PC5-S -------------> seal -> signalling port
+//! ```
+//! PC5-S comes first in every turn, on a socket of its own: what overload costs is new user data.
+
+mod forward;
+mod tell;
+mod ue;
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use pc5_dataplane::batch::{Batch, Meta};
+use pc5_dataplane::engine::{Engine, Now};
+use pc5_dataplane::ids::{Lcid, SduType};
+use pc5_dataplane::io::PacketIo;
+use pc5_dataplane::keys::Event;
+use pc5_dataplane::keys::table::SharedSnapshot;
+use pc5_dataplane::pdu::Address;
+use pc5_dataplane::verdict::{Counters, Verdict};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+pub(crate) use self::ue::UeData;
+use super::bridge::Bridge;
+use super::channels::{ControlHandle, DataInbox, ToData};
+use super::status::StageStatus;
+
+/// Own limits.
+mod limits {
+    use std::time::Duration;
+
+    /// Frames of a batch.
+    pub(super) const BATCH: usize = 256;
+    /// How long the thread waits when nothing happens: interfaces that came back are seen then.
+    pub(super) const IDLE: Duration = Duration::from_millis(200);
+}
+
+/// What user data meets here.
+pub(crate) enum Role {
+    /// It is bridged.
+    Owner(Bridge),
+    /// It goes to and comes from a TUN device.
+    Ue(UeData),
+}
+
+#[derive(Clone, Copy)]
+enum Which {
+    Signalling,
+    Data,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Receive,
+    Open,
+    Route,
+    Seal,
+    Send,
+}
+
+const STAGES: [&str; 5] = ["receive", "open", "route", "seal", "send"];
+
+/// The thread's state.
+pub(crate) struct DataPlane {
+    engine: Engine,
+    keys: SharedSnapshot,
+    generation: u64,
+    signalling_port: Box<dyn PacketIo>,
+    data_port: Box<dyn PacketIo>,
+    role: Role,
+    inbox: DataInbox,
+    control: ControlHandle,
+    /// Events that did not fit on the way to control and must not be lost.
+    backlog: VecDeque<Event>,
+    batch: Batch,
+    copies: Batch,
+    began: Instant,
+    signalling: u64,
+    bridged: Counters,
+    copied: u64,
+    delivered: Counters,
+    taken: Counters,
+    control_overload: u64,
+    stages: [StageStatus; STAGES.len()],
+    floors_at: Instant,
+}
+
+impl DataPlane {
+    pub(crate) fn new(
+        engine: Engine,
+        keys: SharedSnapshot,
+        (signalling_port, data_port): (Box<dyn PacketIo>, Box<dyn PacketIo>),
+        role: Role,
+        inbox: DataInbox,
+        control: ControlHandle,
+    ) -> Self {
+        Self {
+            engine,
+            keys,
+            generation: 0,
+            signalling_port,
+            data_port,
+            role,
+            inbox,
+            control,
+            backlog: VecDeque::new(),
+            batch: Batch::new(limits::BATCH),
+            copies: Batch::new(limits::BATCH),
+            began: Instant::now(),
+            signalling: 0,
+            bridged: Counters::new(),
+            copied: 0,
+            delivered: Counters::new(),
+            taken: Counters::new(),
+            control_overload: 0,
+            stages: STAGES.map(|name| StageStatus { name: name.to_owned(), ..StageStatus::default() }),
+            floors_at: Instant::now(),
+        }
+    }
+
+    /// Moves frames until it is told to stop.
+    ///
+    /// # Errors
+    /// A port, the TUN device or a kernel can no longer be used.
+    pub(crate) fn run(&mut self) -> anyhow::Result<()> {
+        loop {
+            let wait = if self.backlog.is_empty() { limits::IDLE } else { Duration::from_millis(1) };
+            let broken = self.wait(wait)?;
+            if !self.obey()? {
+                return Ok(());
+            }
+            self.receive(Which::Signalling, broken[0])?;
+            self.receive(Which::Data, broken[1])?;
+            self.take_packets()?;
+            self.announce()?;
+            self.tell_events();
+            self.tell_floors();
+        }
+    }
+
+    /// Waits until something is to be done. Says which ports want to be looked at for errors or because nothing came.
+    fn wait(&mut self, wait: Duration) -> anyhow::Result<[bool; 2]> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+        let tun = match &self.role {
+            Role::Ue(ue) => Some(ue.tun.poll_fd()),
+            Role::Owner(_) => None,
+        };
+        let ports = [self.signalling_port.poll_fd(), self.data_port.poll_fd()];
+        let wake = self.inbox.waker.as_fd();
+        // What is not there is the waker once more.
+        let mut fds = [Some(wake), ports[0], ports[1], tun]
+            .map(|fd| PollFd::from_borrowed_fd(fd.unwrap_or(wake), PollFlags::IN));
+        let ready = match poll(&mut fds, Some(&timeout)) {
+            Ok(ready) => ready,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(e) => return Err(e).context("waiting for frames"),
+        };
+        let woken = !fds[0].revents().is_empty();
+        let is_odd = |i: usize| fds[i].revents().intersects(PollFlags::ERR | PollFlags::HUP);
+        let broken = [1, 2].map(|i| ready == 0 || is_odd(i));
+        if woken {
+            self.inbox.waker.reset();
+        }
+        Ok(broken)
+    }
+
+    fn now(&self) -> Now {
+        let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let monotonic_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Now { unix_seconds, monotonic_ns }
+    }
+
+    fn timed(&mut self, stage: Stage, since: Instant, frames: usize) {
+        if frames > 0 {
+            let s = &mut self.stages[stage as usize];
+            s.ns += u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            s.frames += frames as u64;
+            s.batches += 1;
+        }
+    }
+
+    /// Does what control wants; `false` when that is to stop.
+    fn obey(&mut self) -> anyhow::Result<bool> {
+        self.batch.clear();
+        let mut go_on = true;
+        while let Ok(message) = self.inbox.receiver.try_recv() {
+            match message {
+                ToData::Send(out) => {
+                    if self.batch.is_full_for(out.sdu.len()) {
+                        self.send(Which::Signalling)?;
+                    }
+                    let address = Address::to(out.to, out.from);
+                    let pushed = self.batch.push_sdu(
+                        address,
+                        out.lcid,
+                        SduType::Pc5Signalling,
+                        &out.sdu,
+                        Meta::default(),
+                    );
+                    if let Some(i) = pushed {
+                        self.batch.slots_mut()[i].key_id = out.under.map_or(0, |id| id.get());
+                    }
+                }
+                ToData::Joined { owner, member, identity } => {
+                    if let Role::Owner(bridge) = &mut self.role {
+                        bridge.join(owner, member, &identity);
+                    }
+                }
+                ToData::Left { owner, member } => {
+                    if let Role::Owner(bridge) = &mut self.role {
+                        bridge.leave(owner, member);
+                    }
+                }
+                ToData::Audience { group, by_link } => {
+                    if let Role::Owner(bridge) = &mut self.role {
+                        bridge.set_by_link(group, by_link);
+                    }
+                }
+                ToData::Uplink(uplink) => {
+                    if let Role::Ue(ue) = &mut self.role {
+                        ue.way.uplink = uplink;
+                        ue.announced = false;
+                        ue.announce_at = uplink.map(|_| Instant::now());
+                    }
+                }
+                ToData::Status(reply) => {
+                    // Who asked may have gone.
+                    let _ = reply.send(self.status());
+                }
+                ToData::Stop => {
+                    go_on = false;
+                    break;
+                }
+            }
+        }
+        self.send(Which::Signalling)?;
+        Ok(go_on)
+    }
+
+    /// Seals and sends what is in the batch, and empties it.
+    fn send(&mut self, which: Which) -> anyhow::Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.seal_and_send(which)?;
+        self.batch.clear();
+        Ok(())
+    }
+
+    fn seal_and_send(&mut self, which: Which) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let now = self.now();
+        self.engine.protect(&mut self.batch, now)?;
+        self.timed(Stage::Seal, began, self.batch.len());
+        let began = Instant::now();
+        let port = match which {
+            Which::Signalling => &mut self.signalling_port,
+            Which::Data => &mut self.data_port,
+        };
+        let outcome = port.tx(&self.batch)?;
+        self.timed(Stage::Send, began, outcome.total() as usize);
+        Ok(())
+    }
+
+    fn receive(&mut self, which: Which, look: bool) -> anyhow::Result<()> {
+        self.batch.clear();
+        let began = Instant::now();
+        let port = match which {
+            Which::Signalling => &mut self.signalling_port,
+            Which::Data => &mut self.data_port,
+        };
+        // Only when it may wait does a port look after errors and lost interfaces.
+        let wait = if look { Duration::from_nanos(1) } else { Duration::ZERO };
+        let received = port.rx(&mut self.batch, wait)?;
+        if received == 0 {
+            return Ok(());
+        }
+        self.timed(Stage::Receive, began, received);
+        let began = Instant::now();
+        let now = self.now();
+        self.engine.open(&mut self.batch, now)?;
+        self.timed(Stage::Open, began, received);
+        let port = match which {
+            Which::Signalling => &mut self.signalling_port,
+            Which::Data => &mut self.data_port,
+        };
+        for (i, s) in self.batch.slots().iter().enumerate() {
+            if s.verdict == Verdict::Accepted
+                && s.lcid != Lcid::CLEAR
+                && !s.address.is_group()
+                && let Some(origin) = port.origin(i)
+            {
+                port.learn(s.address.source(), origin);
+            }
+        }
+        let began = Instant::now();
+        let forward = self.route()?;
+        self.timed(Stage::Route, began, received);
+        if forward { self.send(Which::Data) } else { Ok(()) }
+    }
+}

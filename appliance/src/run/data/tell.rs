@@ -1,0 +1,109 @@
+//! What the data thread tells: events and floors to control, its counters to whoever asks.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crossbeam::channel::TrySendError;
+use pc5_dataplane::ids::Lcid;
+use pc5_dataplane::io::Link;
+use pc5_dataplane::keys::Event;
+
+use super::{DataPlane, Role};
+use crate::run::channels::ToControl;
+use crate::run::status::{DataStatus, PortStatus, tally};
+
+/// Own limits.
+mod limits {
+    use std::time::Duration;
+
+    /// How often control is told what was sent under group keys.
+    pub(super) const FLOORS: Duration = Duration::from_millis(250);
+}
+
+impl DataPlane {
+    /// Hands events to control. What frames that nobody vouches for caused gives way when there is no room.
+    pub(super) fn tell_events(&mut self) {
+        self.backlog.extend(self.engine.take_events());
+        while let Some(event) = self.backlog.pop_front() {
+            let claimed = match &event {
+                Event::Signalling(s) => s.lcid == Lcid::CLEAR,
+                Event::UnknownIndex { .. } | Event::FloorsWanted { .. } => true,
+                _ => false,
+            };
+            let message = matches!(event, Event::Signalling(_));
+            let way = if claimed { &self.control.claimed } else { &self.control.proved };
+            match way.try_send(ToControl::Event(event)) {
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                // Messages are repeated by who sent them; hints come again by themselves.
+                Err(TrySendError::Full(_)) if claimed || message => self.control_overload += 1,
+                Err(TrySendError::Full(ToControl::Event(event))) => {
+                    self.backlog.push_front(event);
+                    return;
+                }
+                Err(TrySendError::Full(_)) => {}
+            }
+        }
+    }
+
+    /// What was sent and verified under group keys: floors for those who join.
+    pub(super) fn tell_floors(&mut self) {
+        if self.floors_at.elapsed() < limits::FLOORS || matches!(self.role, Role::Ue(_)) {
+            return;
+        }
+        self.floors_at = Instant::now();
+        let snapshot = self.keys.load();
+        for root in snapshot.groups() {
+            let mut floors = self.engine.verified_floors(root.group, root.pgk_id);
+            floors.extend(self.engine.sent_floor(root.local, root.group, root.pgk_id));
+            if !floors.is_empty() {
+                let told = ToControl::Floors { group: root.group, pgk_id: root.pgk_id, floors };
+                // The next ones say more.
+                let _ = self.control.proved.try_send(told);
+            }
+        }
+    }
+
+    pub(super) fn status(&mut self) -> DataStatus {
+        let mut ports = Vec::new();
+        for (traffic, port) in [("signalling", &mut self.signalling_port), ("data", &mut self.data_port)] {
+            let link = match port.link() {
+                Link::Up => "up".to_owned(),
+                other => format!("{other:?}").to_lowercase(),
+            };
+            let counters = port.counters();
+            ports.push(PortStatus::new(port.name(), traffic, link, port.max_frame(), counters));
+        }
+        let snapshot = self.keys.load();
+        let suites = snapshot.groups().map(|g| g.suite).chain(snapshot.links().map(|l| l.suite));
+        let kernels: BTreeMap<String, String> =
+            suites.map(|s| (s.name().to_owned(), self.engine.kernel_of(s).name().to_owned())).collect();
+        let mut stations = BTreeMap::<String, Vec<String>>::new();
+        let tun = match &self.role {
+            Role::Owner(bridge) => {
+                for (_, member, inner) in bridge.stations() {
+                    stations.entry(member.to_string()).or_default().push(inner.to_string());
+                }
+                stations.values_mut().for_each(|list| list.sort());
+                None
+            }
+            Role::Ue(ue) => Some((ue.tun.name().to_owned(), ue.tun.mtu())),
+        };
+        DataStatus {
+            ports,
+            opened: tally(self.engine.opened()),
+            signalling: self.signalling,
+            bridged: tally(&self.bridged),
+            copies: self.copied,
+            delivered: tally(&self.delivered),
+            taken: tally(&self.taken),
+            sealed: tally(self.engine.sealed()),
+            control_overload: self.control_overload,
+            stages: self.stages.to_vec(),
+            kernels,
+            receiving_contexts: self.engine.receiving_contexts(),
+            advisory_windows: self.engine.has_advisory_windows(),
+            tun,
+            stations,
+        }
+    }
+}
