@@ -30,6 +30,8 @@ mod x86_512;
 #[cfg(target_arch = "x86_64")]
 mod x86_eea2;
 #[cfg(target_arch = "x86_64")]
+mod x86_eia2;
+#[cfg(target_arch = "x86_64")]
 mod x86_gcm;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_gcm512;

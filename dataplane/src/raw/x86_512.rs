@@ -23,7 +23,8 @@ macro_rules! each {
     };
     (@ $i:ident $n:expr, $body:block, $($at:literal)*) => {{ $(
         if $at < $n {
-            let $i: usize = $at;
+            #[allow(non_upper_case_globals, reason = "a variable to whoever reads the body")]
+            const $i: usize = $at;
             $body
         }
     )* }};

@@ -1,24 +1,24 @@
 //! 128-EEA2 and 128-EIA2 on AVX-512.
 //!
 //! ```text
-//! EEA2: eight slots of 64 octets at a time, of whatever frames       EIA2: 32 frames side by side, block by block
+//! EEA2: eight slots of 64 octets at a time, of whatever frames       EIA2: 32 frames side by side (x86_eia2)
 //! seal: MAC over header and data, then cipher                       open: cipher, then MAC, then wipe what was wrong
 //! ```
 //!
 //! In counter mode a slot is independent of every other, so slots of many frames, each with its own key and nonce, are simply
-//! taken in turn. CMAC is a chain within a frame: only other frames can fill the time that a round takes. Their
-//! blocks stand one a lane, under round keys merged lane by lane once a group.
+//! taken in turn.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::{MaybeUninit, offset_of};
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::cpu::Avx512;
 use super::jobs::{CHUNK, check};
 use super::x86::{self, Block};
 use super::x86_512::*;
+use super::x86_eia2::{self, GROUP};
 use crate::cipher::{Cipher, Job, Kernel, KeyIndex, KeySlab};
 use crate::kdf::FrameKeys;
 use crate::suite::Suite;
@@ -27,25 +27,20 @@ use crate::suite::Suite;
 const SLOT: usize = 64;
 /// Slots ciphered at a time.
 const SLOTS: usize = 8;
-/// Registers of frames whose MACs are made at a time, four frames each.
-const WIDTH: usize = 8;
-/// Frames of a group.
-const GROUP: usize = 4 * WIDTH;
-/// Octets of a CMAC's message before the data: COUNT to zeros (8), PDCP header (5).
-const BEFORE: usize = 8 + Job::HEADER_LEN;
 /// Round keys.
 const RK: usize = 11;
 
 /// Expanded keys of one context.
 #[repr(C, align(64))]
 #[derive(Default, Zeroize, ZeroizeOnDrop)]
-struct Eea2Key {
-    /// Of PEK.
+pub(super) struct Eea2Key {
+    /// Round keys of PEK.
     cipher: [Block; RK],
-    /// Of PIK.
-    mac: [Block; RK],
-    /// Subkeys of CMAC. Source: SP 800-38B 6.1.
-    sub: [Block; 2],
+    /// K1, the subkey of a last block that is whole. Source: SP 800-38B 6.1.
+    pub(super) k1: Block,
+    /// Round keys of PIK: the second to the tenth, the last xor the first, the first; then K2, the subkey of a last block that is
+    /// padded. CMAC combines with the last round key of a block and the first of the next at once.
+    pub(super) mac: [Block; x86_eia2::KEYS],
 }
 
 impl Eea2Key {
@@ -55,10 +50,15 @@ impl Eea2Key {
             let v = u128::from_be_bytes(b);
             (v << 1 ^ ((v >> 127).wrapping_neg() & 0x87)).to_be_bytes()
         };
-        let mut key =
-            Self { cipher: x86::round_keys(keys.pek()), mac: x86::round_keys(keys.pik()), ..Self::default() };
-        key.sub[0] = double(x86::encrypt_block(&key.mac, [0; 16]));
-        key.sub[1] = double(key.sub[0]);
+        let pik = Zeroizing::new(x86::round_keys::<RK>(keys.pik()));
+        let mut key = Self { cipher: x86::round_keys(keys.pek()), ..Self::default() };
+        key.k1 = double(x86::encrypt_block(&pik, [0; 16]));
+        key.mac[..RK - 1].copy_from_slice(&pik[1..]);
+        for (last, first) in key.mac[RK - 2].iter_mut().zip(pik[0]) {
+            *last ^= first;
+        }
+        key.mac[x86_eia2::FIRST] = pik[0];
+        key.mac[x86_eia2::K2] = double(key.k1);
         key
     }
 }
@@ -126,11 +126,11 @@ fn prefetch(key: &Eea2Key) {
 
 /// A frame, admitted: `data - 5 .. data + len + 4` (without EIA, `data + len`) is inside the arena.
 #[derive(Clone, Copy)]
-struct Lane {
-    job: *mut Job,
-    data: *mut u8,
-    len: usize,
-    key: *const Eea2Key,
+pub(super) struct Lane {
+    pub(super) job: *mut Job,
+    pub(super) data: *mut u8,
+    pub(super) len: usize,
+    pub(super) key: *const Eea2Key,
 }
 
 /// One slot to cipher: `len` octets, at most 64, from `data`.
@@ -145,14 +145,15 @@ struct Slot {
 }
 
 macro_rules! round_key {
-    ($key:expr, $part:ident, $r:literal) => {{
+    ($key:expr, $part:ident, $r:expr) => {{
         let out: Z;
         // SAFETY: reads a round key of a key that the caller vouched for.
         asm!("vbroadcasti32x4 {0}, xmmword ptr [{1} + {2}]", out(zmm_reg) out, in(reg) $key,
-            const offset_of!(Eea2Key, $part) + 16 * $r, options(readonly, nostack, preserves_flags));
+            const offset_of!(Eea2Key, $part) + 16 * ($r), options(readonly, nostack, preserves_flags));
         out
     }};
 }
+pub(super) use round_key;
 
 macro_rules! rounds {
     ($round:ident) => {
@@ -168,9 +169,6 @@ macro_rules! rounds {
         $round!(aesenclast, 10);
     };
 }
-
-#[repr(align(64))]
-struct Aligned<T>(T);
 
 kernel_fn! {
     fn run<const EIA: bool, const OPEN: bool>(keys: &[Eea2Key], arena: &mut [u8], jobs: &mut [Job]) {
@@ -229,7 +227,7 @@ kernel_fn! {
             }
             if EIA {
                 for group in lanes.chunks(GROUP) {
-                    macs::<OPEN>(group);
+                    x86_eia2::macs::<OPEN>(group);
                 }
             } else if OPEN {
                 for lane in lanes {
@@ -358,202 +356,6 @@ kernel_fn! {
                 let text = _mm512_loadu_si512(at.cast());
                 _mm512_storeu_si512(at.cast(), _mm512_xor_si512(text, x[s]));
             });
-        }
-    }
-
-    /// Makes the MACs of up to 32 frames as they stand in memory; writes them, or compares and wipes.
-    /// Source: TS 33.401 B.2.3, SP 800-38B 6.2.
-    ///
-    /// # Safety
-    /// Lanes are admitted; there are 1 to 32.
-    unsafe fn macs<const OPEN: bool>(lanes: &[Lane]) {
-        // SAFETY: blocks that are read lie between a frame's header and its end, round keys in its key.
-        unsafe {
-            let mut first = [[0u8; 16]; GROUP];
-            let mut last = Aligned([[0u8; 16]; GROUP]);
-            let mut blocks = [0usize; GROUP];
-            let mut frame = [lanes[0]; GROUP];
-            frame[..lanes.len()].copy_from_slice(lanes);
-            for (i, lane) in lanes.iter().enumerate() {
-                let message = BEFORE + lane.len;
-                blocks[i] = message.div_ceil(16);
-                let rest = message - 16 * (blocks[i] - 1);
-                // The first block: eight octets of the job, then header and data as far as they go.
-                let input = (*lane.job).count_bearer_direction();
-                let mask = _bzhi_u32(0xffff, 16.min(message) as u32) as u16 & 0xff00;
-                let head = _mm_maskz_loadu_epi8(mask, lane.data.wrapping_sub(BEFORE).cast());
-                let head = _mm_or_si128(head, _mm_set_epi64x(0, i64::from_le_bytes(input)));
-                let end = if blocks[i] == 1 {
-                    head
-                } else {
-                    let at = lane.data.wrapping_sub(BEFORE).wrapping_add(16 * (blocks[i] - 1));
-                    _mm_maskz_loadu_epi8(_bzhi_u32(0xffff, rest as u32) as u16, at.cast())
-                };
-                let padding = _mm_maskz_set1_epi8((1u32 << rest) as u16, 0x80_u8 as i8);
-                let sub = x86::to_m128((*lane.key).sub[usize::from(rest != 16)]);
-                last.0[i] = x86::from_m128(_mm_xor_si128(_mm_xor_si128(end, padding), sub));
-                first[i] = if blocks[i] == 1 { last.0[i] } else { x86::from_m128(head) };
-            }
-            let used = lanes.len();
-            let (mut fewest, mut most) = (usize::MAX, 0);
-            for b in &blocks[..used] {
-                (fewest, most) = (fewest.min(*b), most.max(*b));
-            }
-            // Lanes without a frame repeat the first one's key; their blocks count for nothing.
-            let same = lanes.iter().all(|l| l.key == lanes[0].key);
-            let mut keys = MaybeUninit::<Keys>::uninit();
-            let keys = merge_keys(&mut keys, &frame, same);
-            let mut body = [std::ptr::null::<u8>(); GROUP];
-            let mut end = [std::ptr::null::<u8>(); GROUP];
-            // Blocks of the longest frame in each register and those behind it: what is over is not clocked on.
-            let mut longest = [0; WIDTH + 1];
-            for l in (0..GROUP).rev() {
-                body[l] = frame[l].data.wrapping_sub(BEFORE);
-                end[l] = last.0[l].as_ptr();
-                longest[l / 4] = blocks[l].max(longest[l / 4]).max(longest[l / 4 + 1]);
-            }
-            let mut x = [_mm512_setzero_si512(); WIDTH];
-            let mut done = x;
-            macro_rules! step {
-                ($w:literal, $t:expr) => {{
-                    encrypt::<$w>(keys, &mut x, same);
-                    if $t + 1 >= fewest {
-                        each!(g < $w, {
-                            let mut ends = 0;
-                            for l in 0..4 {
-                                ends |= u8::from(blocks[4 * g + l] == $t + 1) << (2 * l);
-                            }
-                            done[g] = _mm512_mask_mov_epi64(done[g], ends * 3, x[g]);
-                        });
-                    }
-                }};
-            }
-            each!(g < WIDTH, {
-                x[g] = _mm512_loadu_si512(first.as_ptr().add(4 * g).cast());
-            });
-            step!(8, 0);
-            for t in 1..most {
-                let at = |l: usize| if t + 1 < blocks[l] { body[l].wrapping_add(16 * t) } else { end[l] };
-                macro_rules! gather_and_step {
-                    ($w:literal) => {{
-                        each!(g < $w, {
-                            let block = gather([at(4 * g), at(4 * g + 1), at(4 * g + 2), at(4 * g + 3)]);
-                            x[g] = _mm512_xor_si512(x[g], block);
-                        });
-                        step!($w, t)
-                    }};
-                }
-                if longest[4] > t {
-                    gather_and_step!(8);
-                } else if longest[2] > t {
-                    gather_and_step!(4);
-                } else {
-                    gather_and_step!(2);
-                }
-            }
-            let mut macs = [[0u8; 16]; GROUP];
-            each!(g < WIDTH, {
-                _mm512_storeu_si512(macs.as_mut_ptr().add(4 * g).cast(), done[g]);
-            });
-            for (lane, mac) in lanes.iter().zip(macs.iter()) {
-                let mac = u32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]);
-                let field = lane.data.add(lane.len).cast::<u32>();
-                if OPEN {
-                    // One comparison of a word: nothing is learnt from its time.
-                    let verified = field.read_unaligned() ^ mac == 0;
-                    (*lane.job).verified = verified;
-                    if !verified {
-                        lane.data.write_bytes(0, lane.len);
-                    }
-                } else {
-                    field.write_unaligned(mac);
-                }
-            }
-            wipe(keys, same);
-            for g in 0..WIDTH {
-                last.0.as_mut_ptr().cast::<Z>().add(g).write_volatile(_mm512_setzero_si512());
-            }
-        }
-    }
-
-    /// Four blocks, one a lane.
-    ///
-    /// # Safety
-    /// All are readable.
-    unsafe fn gather(at: [*const u8; 4]) -> Z {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            let x = broadcast(at[0]);
-            let x = _mm512_mask_broadcast_i32x4(x, 0x00f0, _mm_loadu_si128(at[1].cast()));
-            let x = _mm512_mask_broadcast_i32x4(x, 0x0f00, _mm_loadu_si128(at[2].cast()));
-            _mm512_mask_broadcast_i32x4(x, 0xf000, _mm_loadu_si128(at[3].cast()))
-        }
-    }
-}
-
-/// Round keys of CMAC of a group, lane by lane; one register a round where all frames have the same key.
-struct Keys([[Z; WIDTH]; RK]);
-
-kernel_fn! {
-    /// Fills what [`encrypt`] reads.
-    ///
-    /// # Safety
-    /// Keys of the frames are readable. With `same`, only the first counts.
-    unsafe fn merge_keys(place: &mut MaybeUninit<Keys>, frame: &[Lane; GROUP], same: bool) -> *mut Keys {
-        let keys = place.as_mut_ptr();
-        // SAFETY: as the caller vouches; writes within `place`.
-        unsafe {
-            let at = |l: usize, r: usize| frame[l].key.cast::<u8>().add(offset_of!(Eea2Key, mac) + 16 * r);
-            for r in 0..RK {
-                for g in 0..if same { 1 } else { WIDTH } {
-                    let k = gather([at(4 * g, r), at(4 * g + 1, r), at(4 * g + 2, r), at(4 * g + 3, r)]);
-                    (&raw mut (*keys).0[r][g]).write(k);
-                }
-            }
-        }
-        keys
-    }
-
-    /// # Safety
-    /// `keys` comes from [`merge_keys`] with the same `same`.
-    unsafe fn encrypt<const W: usize>(keys: *const Keys, x: &mut [Z; WIDTH], same: bool) {
-        // SAFETY: what is read was written.
-        unsafe {
-            let key = |r: usize, g: usize| (&raw const (*keys).0[r][g]).read();
-            macro_rules! all {
-                ($of:expr) => {{
-                    let of = $of;
-                    each!(g < W, {
-                        x[g] = _mm512_xor_si512(x[g], of(0, g));
-                    });
-                    macro_rules! round {
-                        ($op:ident, $r:literal) => {{
-                            each!(g < W, {
-                                x[g] = $op(x[g], of($r, g));
-                            });
-                        }};
-                    }
-                    rounds!(round);
-                }};
-            }
-            if same {
-                all!(|r: usize, _: usize| key(r, 0));
-            } else {
-                all!(|r: usize, g: usize| key(r, g));
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`encrypt`]; afterwards the keys are gone.
-    unsafe fn wipe(keys: *mut Keys, same: bool) {
-        // SAFETY: writes within the keys.
-        unsafe {
-            for r in 0..RK {
-                for g in 0..if same { 1 } else { WIDTH } {
-                    (&raw mut (*keys).0[r][g]).write_volatile(_mm512_setzero_si512());
-                }
-            }
         }
     }
 }
