@@ -23,13 +23,27 @@ macro_rules! each {
     };
     (@ $i:ident $n:expr, $body:block, $($at:literal)*) => {{ $(
         if $at < $n {
+            let $i: usize = $at;
+            $body
+        }
+    )* }};
+}
+pub(super) use each;
+
+/// As [`each`], with an index that is a constant: an operand of assembly.
+macro_rules! each_const {
+    ($i:ident < $n:expr, $body:block) => {
+        each_const!(@ $i $n, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $i:ident $n:expr, $body:block, $($at:literal)*) => {{ $(
+        if $at < $n {
             #[allow(non_upper_case_globals, reason = "a variable to whoever reads the body")]
             const $i: usize = $at;
             $body
         }
     )* }};
 }
-pub(super) use each;
+pub(super) use each_const;
 
 kernel_fn! {
 /// A round on four blocks.

@@ -5,8 +5,7 @@
 //! seal: MAC over header and data, then cipher                       open: cipher, then MAC, then wipe what was wrong
 //! ```
 //!
-//! In counter mode a slot is independent of every other, so slots of many frames, each with its own key and nonce, are simply
-//! taken in turn.
+//! In counter mode a slot is independent of every other: what is left of frames beyond whole steps is collected by size.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -133,15 +132,45 @@ pub(super) struct Lane {
     pub(super) key: *const Eea2Key,
 }
 
-/// One slot to cipher: `len` octets, at most 64, from `data`.
+/// What is left of a frame to cipher: `len` octets from `data`.
 #[derive(Clone, Copy)]
-struct Slot {
+struct Part {
     job: *const Job,
     data: *mut u8,
     len: usize,
     key: *const Eea2Key,
     /// Its first counter.
     block: u32,
+}
+
+/// Parts that wait for others of their size.
+struct Parts<const N: usize> {
+    parts: [Part; N],
+    n: usize,
+    nothing: Part,
+}
+
+impl<const N: usize> Parts<N> {
+    fn new(nothing: Part) -> Self {
+        Self { parts: [nothing; N], n: 0, nothing }
+    }
+
+    /// Whether they are enough now; the next one begins anew.
+    #[inline(always)]
+    fn add(&mut self, part: Part) -> bool {
+        self.parts[self.n] = part;
+        self.n = (self.n + 1) % N;
+        self.n == 0
+    }
+
+    /// Those that found no company, if any, with empty ones behind.
+    fn rest(&mut self) -> Option<&[Part; N]> {
+        if self.n == 0 {
+            return None;
+        }
+        self.parts[self.n..].fill(self.nothing);
+        Some(&self.parts)
+    }
 }
 
 macro_rules! round_key {
@@ -223,7 +252,7 @@ kernel_fn! {
         unsafe {
             let lanes = std::slice::from_raw_parts(lanes.as_ptr().cast::<Lane>(), n);
             if OPEN {
-                cipher::<EIA>(lanes);
+                cipher(lanes);
             }
             if EIA {
                 for group in lanes.chunks(GROUP) {
@@ -235,47 +264,60 @@ kernel_fn! {
                 }
             }
             if !OPEN {
-                cipher::<EIA>(lanes);
+                cipher(lanes);
             }
         }
     }
 
-    /// Ciphers every frame, eight slots at a time.
+    /// Ciphers every frame, eight slots at a time: of one frame, or what is left of two, four or eight.
     ///
     /// # Safety
     /// Lanes are admitted.
-    unsafe fn cipher<const EIA: bool>(lanes: &[Lane]) {
+    unsafe fn cipher(lanes: &[Lane]) {
         let Some(first) = lanes.first() else { return };
-        // SAFETY: slots lie within admitted frames.
+        // SAFETY: parts lie within admitted frames.
         unsafe {
-            let nothing = Slot { job: first.job, data: first.data, len: 0, key: first.key, block: 0 };
-            let mut slots = [nothing; SLOTS];
-            let mut n = 0;
+            let nothing = Part { job: first.job, data: first.data, len: 0, key: first.key, block: 0 };
+            let (mut ones, mut twos, mut fours) = (Parts::<8>::new(nothing), Parts::<4>::new(nothing), Parts::<2>::new(nothing));
             for lane in lanes {
                 if (*lane.job).clear_data {
                     continue;
                 }
-                let (mut data, mut left, mut block) = (lane.data, lane.len, 0);
-                while left >= SLOTS * SLOT {
-                    cipher_whole(lane, data, block);
-                    (data, left, block) = (data.add(SLOTS * SLOT), left - SLOTS * SLOT, block + 4 * SLOTS as u32);
+                let mut part = Part { job: lane.job, data: lane.data, len: lane.len, key: lane.key, block: 0 };
+                while part.len >= SLOTS * SLOT {
+                    cipher_parts::<1, 8, true>(&[part]);
+                    part.data = part.data.add(SLOTS * SLOT);
+                    part.len -= SLOTS * SLOT;
+                    part.block += 4 * SLOTS as u32;
                 }
-                while left > 0 {
-                    slots[n] = Slot { job: lane.job, data, len: left.min(SLOT), key: lane.key, block };
-                    n += 1;
-                    if n == SLOTS {
-                        cipher_slots(&slots);
-                        n = 0;
+                match part.len.div_ceil(SLOT) {
+                    0 => {}
+                    1 => {
+                        if ones.add(part) {
+                            cipher_parts::<8, 1, false>(&ones.parts);
+                        }
                     }
-                    if left <= SLOT {
-                        break;
+                    2 => {
+                        if twos.add(part) {
+                            cipher_parts::<4, 2, false>(&twos.parts);
+                        }
                     }
-                    (data, left, block) = (data.add(SLOT), left - SLOT, block + 4);
+                    3 | 4 => {
+                        if fours.add(part) {
+                            cipher_parts::<2, 4, false>(&fours.parts);
+                        }
+                    }
+                    _ => cipher_parts::<1, 8, false>(&[part]),
                 }
             }
-            if n > 0 {
-                slots[n..].fill(nothing);
-                cipher_slots(&slots);
+            if fours.n > 0 {
+                cipher_parts::<1, 4, false>(&[fours.parts[0]]);
+            }
+            if let Some(rest) = twos.rest() {
+                cipher_parts::<4, 2, false>(rest);
+            }
+            if let Some(rest) = ones.rest() {
+                cipher_parts::<8, 1, false>(rest);
             }
         }
     }
@@ -302,59 +344,43 @@ kernel_fn! {
         }
     }
 
-    /// Eight slots, each with a key of its own.
+    /// `S` slots of each of `F` frames; with `WHOLE` they are whole.
     ///
     /// # Safety
-    /// `len` octets from `data` of each slot are writable; job and key are readable.
-    unsafe fn cipher_slots(slots: &[Slot; SLOTS]) {
+    /// `len` octets from `data` of each part, at most 64 * `S`, are writable, with `WHOLE` all 64 * `S`; job and key are readable.
+    unsafe fn cipher_parts<const F: usize, const S: usize, const WHOLE: bool>(parts: &[Part; F]) {
         // SAFETY: as the caller vouches; masks end at the length.
         unsafe {
-            let mut x = [_mm512_setzero_si512(); SLOTS];
-            each!(s < SLOTS, {
-                x[s] = input(slots[s].job, slots[s].key, slots[s].block, 0);
+            let mut x = [[_mm512_setzero_si512(); S]; F];
+            each!(f < F, {
+                each!(s < S, {
+                    x[f][s] = input(parts[f].job, parts[f].key, parts[f].block, s as u32);
+                });
             });
             macro_rules! round {
                 ($op:ident, $r:literal) => {{
-                    each!(s < SLOTS, {
-                        let k = round_key!(slots[s].key, cipher, $r);
-                        x[s] = $op(x[s], k);
+                    each!(f < F, {
+                        let k = round_key!(parts[f].key, cipher, $r);
+                        each!(s < S, {
+                            x[f][s] = $op(x[f][s], k);
+                        });
                     });
                 }};
             }
             rounds!(round);
-            each!(s < SLOTS, {
-                let Slot { data, len, .. } = slots[s];
-                let mask = _bzhi_u64(u64::MAX, len as u32);
-                let text = _mm512_maskz_loadu_epi8(mask, data.cast());
-                _mm512_mask_storeu_epi8(data.cast(), mask, _mm512_xor_si512(text, x[s]));
-            });
-        }
-    }
-
-    /// Eight whole slots of one frame.
-    ///
-    /// # Safety
-    /// 512 octets from `data` are writable; job and key are readable.
-    unsafe fn cipher_whole(lane: &Lane, data: *mut u8, block: u32) {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            let mut x = [_mm512_setzero_si512(); SLOTS];
-            each!(s < SLOTS, {
-                x[s] = input(lane.job, lane.key, block, s as u32);
-            });
-            macro_rules! round {
-                ($op:ident, $r:literal) => {{
-                    let k = round_key!(lane.key, cipher, $r);
-                    each!(s < SLOTS, {
-                        x[s] = $op(x[s], k);
-                    });
-                }};
-            }
-            rounds!(round);
-            each!(s < SLOTS, {
-                let at = data.add(SLOT * s);
-                let text = _mm512_loadu_si512(at.cast());
-                _mm512_storeu_si512(at.cast(), _mm512_xor_si512(text, x[s]));
+            each!(f < F, {
+                let Part { data, len, .. } = parts[f];
+                each!(s < S, {
+                    let at = data.wrapping_add(SLOT * s);
+                    if WHOLE {
+                        let text = _mm512_loadu_si512(at.cast());
+                        _mm512_storeu_si512(at.cast(), _mm512_xor_si512(text, x[f][s]));
+                    } else {
+                        let mask = _bzhi_u64(u64::MAX, len.saturating_sub(SLOT * s).min(SLOT) as u32);
+                        let text = _mm512_maskz_loadu_epi8(mask, at.cast());
+                        _mm512_mask_storeu_epi8(at.cast(), mask, _mm512_xor_si512(text, x[f][s]));
+                    }
+                });
             });
         }
     }

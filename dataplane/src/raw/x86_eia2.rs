@@ -102,7 +102,7 @@ macro_rules! encrypt {
                 $x[g] = $op($x[g], key);
             });
         } else {
-            each!(g < $n, {
+            each_const!(g < $n, {
                 // SAFETY: reads a block of keys that were merged.
                 asm!(concat!($instruction, " {0}, {0}, zmmword ptr [{1} + {2}]"), inout(zmm_reg) $x[g], in(reg) $w,
                     const offset_of!(Work, keys) + 64 * (KEYS * g + $r - 1), options(readonly, nostack, preserves_flags));
