@@ -118,7 +118,7 @@ fn pairs<'a>(left: &'a Namespace, right: &'a Namespace) -> Vec<Pair<'a>> {
     };
     let plain: Open<'a> = Box::new(move || {
         let open = |name: &str| {
-            let port = Pnet::open(&Settings::new(name), Share::ALONE);
+            let port = Pnet::open(&Settings::new(name), Share::WHOLE);
             port.map(|p| Box::new(p) as Port).map_err(|e| e.to_string())
         };
         Ok((left.inside(|| open("air0"))??, right.inside(|| open("air1"))??))

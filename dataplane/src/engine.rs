@@ -12,6 +12,7 @@ use crate::keys::{Event, Floor, UnixSeconds};
 use crate::pdu::Address;
 use crate::receive::{ReceiveLimits, Receivers};
 use crate::send::Senders;
+pub use crate::share::Share;
 use crate::stages;
 use crate::suite::Suite;
 use crate::verdict::Counters;
@@ -23,31 +24,6 @@ pub struct Now {
     pub unix_seconds: UnixSeconds,
     /// Nanoseconds of a clock that only rises: budgets.
     pub monotonic_ns: u64,
-}
-
-/// Which part of all contexts one worker owns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Share {
-    /// This worker, from 0.
-    pub worker: usize,
-    /// How many there are.
-    pub workers: usize,
-}
-
-impl Share {
-    /// All of it.
-    pub const WHOLE: Self = Self { worker: 0, workers: 1 };
-
-    /// The worker that owns the contexts of an address: both directions of a link have the same one.
-    pub fn owner(address: Address, workers: usize) -> usize {
-        // An owner's links differ in the other id only, members' group frames in the source.
-        let n = address.get() ^ address.reversed().get().rotate_left(if address.is_group() { 7 } else { 0 });
-        (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % workers.max(1)
-    }
-
-    fn owns(self, address: Address) -> bool {
-        Self::owner(address, self.workers) == self.worker
-    }
 }
 
 /// What an engine is made with.

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::ids::Layer2Id;
-use crate::pdu::Address;
 
 pub mod af_packet;
 pub mod af_xdp;
@@ -37,6 +36,8 @@ pub mod udp;
 pub use error::{IoError, Step};
 pub use interface::{Interface, Link};
 pub use peers::Peers;
+
+pub use crate::share::Share;
 
 /// A way for frames in and out. One worker owns it.
 pub trait PacketIo: Send {
@@ -93,25 +94,6 @@ pub enum Traffic {
     Data,
     /// PC5 signalling only: on its own socket it is not lost when data overflow theirs.
     Signalling,
-}
-
-/// One worker of several that share the frames of an interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Share {
-    /// Which one, from 0.
-    pub worker: usize,
-    /// Of how many, at least 1.
-    pub of: usize,
-}
-
-impl Share {
-    /// The only one.
-    pub const ALONE: Self = Self { worker: 0, of: 1 };
-}
-
-/// The worker that gets the frames of an address pair, of `workers`; both directions of a link have the same one.
-pub fn worker_of(address: Address, workers: usize) -> usize {
-    filter::flow(address) as usize % workers.max(1)
 }
 
 /// What became of the frames given to [`PacketIo::tx`].

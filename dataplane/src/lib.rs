@@ -21,6 +21,7 @@ pub mod pdu;
 pub mod raw;
 mod receive;
 mod send;
+pub mod share;
 mod stages;
 pub mod suite;
 #[cfg(feature = "testkit")]

@@ -12,7 +12,7 @@ use pc5_dataplane::io::netns::Namespace;
 use pc5_dataplane::io::pnet::Pnet;
 use pc5_dataplane::io::probe::{self, Choice, Request, Way};
 use pc5_dataplane::io::tun::{Kind, Tun, fitting_mtu};
-use pc5_dataplane::io::{Interface, Link, PacketIo, Share, Traffic, TxOutcome, worker_of};
+use pc5_dataplane::io::{Interface, Link, PacketIo, Share, Traffic, TxOutcome};
 use pc5_dataplane::pdu::{Address, parse};
 use pc5_dataplane::suite::Suite;
 use pc5_dataplane::verdict::Verdict;
@@ -251,7 +251,7 @@ fn workers_share_frames_by_address_pair() {
         assert!(!got.is_empty());
         total += got.len();
         for f in got {
-            assert_eq!(worker_of(parse(&f).unwrap().address, 3), worker);
+            assert_eq!(Share::owner(parse(&f).unwrap().address, 3), worker);
         }
     }
     assert_eq!(total, 500);
@@ -317,13 +317,13 @@ fn pnet_is_a_port_like_the_others() {
     let Some((a, b)) = wire("pnet_is_a_port_like_the_others") else { return };
     a.inside(|| {
         let open = |settings: &Settings, share| Pnet::open(settings, share).unwrap();
-        let mut near = open(&Settings { tag: Some(5), ..Settings::new("air0") }, Share::ALONE);
+        let mut near = open(&Settings { tag: Some(5), ..Settings::new("air0") }, Share::WHOLE);
         let data = Settings { traffic: Traffic::Data, ..Settings::new("air1") };
         let calls = Settings { traffic: Traffic::Signalling, ..Settings::new("air1") };
         let (mut data, mut calls) = b
             .inside(|| {
-                let data = [0, 1].map(|worker| open(&data, Share { worker, of: 2 }));
-                (data, open(&calls, Share::ALONE))
+                let data = [0, 1].map(|worker| open(&data, Share { worker, workers: 2 }));
+                (data, open(&calls, Share::WHOLE))
             })
             .unwrap();
         let addresses: Vec<_> = (1..=200).map(|n| Address::link(id(0xff_fffe), id(n))).collect();
@@ -332,7 +332,7 @@ fn pnet_is_a_port_like_the_others() {
         assert_eq!(near.tx(&sealed(&[frame(link(), 28, 1, 60)])).unwrap(), sent(1));
         for (worker, port) in data.iter_mut().enumerate() {
             let got = drain(port, 200);
-            let mine = addresses.iter().zip(&frames).filter(|(a, _)| worker_of(**a, 2) == worker);
+            let mine = addresses.iter().zip(&frames).filter(|(a, _)| Share::owner(**a, 2) == worker);
             assert_eq!(got, mine.map(|(_, f)| f.clone()).collect::<Vec<_>>());
             assert_eq!(port.counters().received, got.len() as u64);
         }

@@ -9,7 +9,7 @@ use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::io::netns::Namespace;
 use pc5_dataplane::io::udp::{Settings, Udp};
-use pc5_dataplane::io::{PacketIo, Peers, TxOutcome, worker_of};
+use pc5_dataplane::io::{PacketIo, Peers, Share, TxOutcome};
 use pc5_dataplane::pdu::{Address, parse};
 use pc5_dataplane::verdict::Verdict;
 
@@ -218,7 +218,7 @@ fn signalling_and_workers_have_sockets_of_their_own() {
             for f in drain(port, want) {
                 let header = parse(&f).unwrap();
                 assert!(header.lcid.is_user());
-                assert_eq!(worker_of(header.address, 3), worker);
+                assert_eq!(Share::owner(header.address, 3), worker);
                 total += 1;
             }
         }

@@ -134,17 +134,17 @@ impl AfPacket {
     /// # Errors
     /// [`IoError::Open`] with the step that failed: most often no right to open raw sockets.
     pub fn open(settings: &Settings) -> Result<Self, IoError> {
-        Self::open_as(settings, Share::ALONE, None)
+        Self::open_as(settings, Share::WHOLE, None)
     }
 
-    /// `workers` ports that share the frames; all frames of an address pair go to the port that [`super::worker_of`] says.
+    /// `workers` ports that share the frames; all frames of an address pair go to the port that [`Share::owner`] says.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_shared(settings: &Settings, workers: usize) -> Result<Vec<Self>, IoError> {
         let fanout = (workers > 1).then(Fanout::default);
         (0..workers.max(1))
-            .map(|worker| Self::open_as(settings, Share { worker, of: workers.max(1) }, fanout.clone()))
+            .map(|worker| Self::open_as(settings, Share { worker, workers: workers.max(1) }, fanout.clone()))
             .collect()
     }
 
@@ -161,7 +161,7 @@ impl AfPacket {
         let mut ports = Vec::new();
         let mut no_queue = None;
         for worker in 0..workers.max(1) {
-            let share = Share { worker, of: workers.max(1) };
+            let share = Share { worker, workers: workers.max(1) };
             let queue = Queue { index: worker as u32, zero_copy: false };
             let wanted = no_queue.is_none().then_some(queue);
             let open = |xdp| Self::open_as(&Settings { xdp, ..settings.clone() }, share, fanout.clone());

@@ -2,9 +2,9 @@
 
 use socket2::SockFilter;
 
-use super::{Share, Traffic};
+use super::Traffic;
 use crate::ids::Lcid;
-use crate::pdu::Address;
+use crate::share::{MIX, SHIFT, Share};
 
 /// One instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,21 +18,6 @@ pub(crate) struct Instruction {
 /// What the kernel is given.
 pub(crate) fn program(instructions: &[Instruction]) -> Vec<SockFilter> {
     instructions.iter().map(|i| SockFilter::new(i.code, i.if_true, i.if_false, i.k)).collect()
-}
-
-/// Number that both sides of the kernel boundary place an address pair by.
-pub(crate) fn flow(address: Address) -> u32 {
-    let ids = address.get();
-    // The third octet of both prefixes is in the kernel's words too, and cancels out.
-    let mixed = (ids >> 24 ^ ids) as u32 & 0xff_ffff;
-    mixed.wrapping_mul(MIX) >> SHIFT
-}
-
-/// As [`flow`], from the octets of a frame as they are; 0 where it is too short, as the kernel's program has it.
-pub(crate) fn flow_of(frame: &[u8]) -> u32 {
-    let Some(head) = frame.first_chunk::<{ LCID_AT + 1 }>() else { return 0 };
-    let id = |at: usize| u32::from_be_bytes([0, head[at], head[at + 1], head[at + 2]]);
-    (id(3) ^ id(9)).wrapping_mul(MIX) >> SHIFT
 }
 
 /// For a packet socket: passes the frames that are `traffic` of this worker. Every frame of the EtherType passes exactly one
@@ -54,9 +39,9 @@ pub(crate) fn accept(traffic: Traffic, share: Share) -> Vec<Instruction> {
             return p;
         }
     }
-    if share.of > 1 {
+    if share.workers > 1 {
         load_flow(&mut p, 0);
-        p.push(op(code::MOD, share.of as u32));
+        p.push(op(code::MOD, share.workers as u32));
         p.push(jump(code::JEQ, share.worker as u32, 1, 0));
         p.push(op(code::RET_K, NONE));
     }
@@ -95,7 +80,7 @@ fn is_signalling(p: &mut Vec<Instruction>, lcid_at: u32) {
     p.push(jump(code::JGT, Lcid::SIGNALLING.get().into(), 1, 0));
 }
 
-/// As [`flow`], from the addresses at `base`.
+/// As [`flow`](crate::share::flow), from the addresses at `base`.
 fn load_flow(p: &mut Vec<Instruction>, base: u32) {
     p.push(op(code::LD_WORD, base.wrapping_add(2)));
     p.push(op(code::TAX, 0));
@@ -120,10 +105,6 @@ const WHOLE: u32 = u32::MAX;
 const NONE: u32 = 0;
 /// Offset of version and LCID.
 const LCID_AT: usize = 14;
-/// Odd, near 2^32 over the golden ratio: neighbouring ids go to different workers.
-const MIX: u32 = 0x9e37_79b1;
-/// The high half of the product, where all bits of the ids have had their say.
-const SHIFT: u32 = 16;
 /// Offsets from here on count from the link-layer header, wherever the data start (`SKF_LL_OFF`).
 const LINK_LAYER: u32 = -0x20_0000_i32 as u32;
 
@@ -149,6 +130,8 @@ mod code {
 mod tests {
     use super::*;
     use crate::ids::{GroupId, Layer2Id};
+    use crate::pdu::Address;
+    use crate::share::{flow, flow_of};
 
     /// What the kernel does with a program; a load outside the frame ends it with 0.
     fn run(p: &[Instruction], frame: &[u8]) -> u32 {
@@ -205,14 +188,14 @@ mod tests {
     fn every_frame_passes_exactly_one_filter_of_a_set() {
         for workers in [1, 2, 3, 8] {
             let data: Vec<_> =
-                (0..workers).map(|worker| accept(Traffic::Data, Share { worker, of: workers })).collect();
-            let signalling = accept(Traffic::Signalling, Share::ALONE);
+                (0..workers).map(|worker| accept(Traffic::Data, Share { worker, workers })).collect();
+            let signalling = accept(Traffic::Signalling, Share::WHOLE);
             for (address, octet) in addresses().zip((0..=255).cycle()) {
                 let f = frame(address, octet);
                 let is_signalling = (28..=30).contains(&(octet & 31));
                 assert_eq!(run(&signalling, &f) != 0, is_signalling, "octet {octet:#x}");
                 for (worker, p) in data.iter().enumerate() {
-                    let mine = !is_signalling && worker == super::super::worker_of(address, workers);
+                    let mine = !is_signalling && worker == Share::owner(address, workers);
                     assert_eq!(run(p, &f) != 0, mine, "octet {octet:#x} worker {worker} of {workers}");
                 }
             }
@@ -222,7 +205,7 @@ mod tests {
                 assert_eq!(data.iter().filter(|p| run(p, short) != 0).count(), 1, "{len} octets");
             }
         }
-        assert_ne!(run(&accept(Traffic::All, Share::ALONE), &frame(Address::default(), 28)), 0);
+        assert_ne!(run(&accept(Traffic::All, Share::WHOLE), &frame(Address::default(), 28)), 0);
     }
 
     #[test]
@@ -230,11 +213,11 @@ mod tests {
         for workers in [1, 2, 5] {
             for (address, octet) in addresses().zip((0..=255).cycle()) {
                 let f = frame(address, octet);
-                let worker = super::super::worker_of(address, workers);
+                let worker = Share::owner(address, workers);
                 assert_eq!(run(&spread_packets(), &f) as usize % workers, worker);
                 let want = if (28..=30).contains(&(octet & 31)) { 0 } else { worker + 1 };
                 assert_eq!(run(&spread_datagrams(workers), &f) as usize, want);
-                assert_eq!(worker, super::super::worker_of(address.reversed(), workers));
+                assert_eq!(worker, Share::owner(address.reversed(), workers));
                 assert_eq!(flow_of(&f), flow(address));
             }
         }
@@ -245,7 +228,7 @@ mod tests {
         let mut at = [0; 4];
         for i in 0..1_000 {
             let a = Address::link(Layer2Id::new(0xff_fffe).unwrap(), Layer2Id::new(i + 1).unwrap());
-            at[super::super::worker_of(a, 4)] += 1;
+            at[Share::owner(a, 4)] += 1;
         }
         assert!(at.iter().all(|&n| n > 200), "{at:?}");
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
-use super::{Share, filter};
+use crate::share::{Share, flow_of};
 
 /// Frames of one message for one worker.
 pub(super) struct Parcel {
@@ -54,22 +54,22 @@ impl Handover {
     pub(super) fn between<'a>(
         sockets: impl ExactSizeIterator<Item = BorrowedFd<'a>>,
     ) -> io::Result<Vec<Self>> {
-        let of = sockets.len();
-        let mut receivers = Vec::with_capacity(of);
-        let mut doors = Vec::with_capacity(of);
-        for _ in 0..of {
+        let workers = sockets.len();
+        let mut receivers = Vec::with_capacity(workers);
+        let mut doors = Vec::with_capacity(workers);
+        for _ in 0..workers {
             let (to, mine) = bounded(PARCELS);
             doors.push(Door { to, bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? });
             receivers.push(mine);
         }
         let doors: Arc<[Door]> = doors.into();
-        let mut all = Vec::with_capacity(of);
+        let mut all = Vec::with_capacity(workers);
         for ((worker, mine), socket) in receivers.into_iter().enumerate().zip(sockets) {
             let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
             let readable = epoll::EventFlags::IN;
             epoll::add(&both, socket, epoll::EventData::new_u64(0), readable)?;
             epoll::add(&both, &doors[worker].bell, epoll::EventData::new_u64(1), readable)?;
-            let share = Share { worker, of };
+            let share = Share { worker, workers };
             all.push(Self { share, mine, doors: doors.clone(), packing: Vec::new(), both });
         }
         Ok(all)
@@ -92,13 +92,13 @@ impl Handover {
 
     /// Takes a frame that belongs to another worker; `false`: it is this one's.
     pub(super) fn pack(&mut self, frame: &[u8], from: SocketAddr) -> bool {
-        let worker = filter::flow_of(frame) as usize % self.share.of;
+        let worker = flow_of(frame) as usize % self.share.workers;
         if worker == self.share.worker {
             return false;
         }
         if self.packing.is_empty() {
             let empty = || Parcel { from, octets: Vec::new(), ends: Vec::new() };
-            self.packing.resize_with(self.share.of, empty);
+            self.packing.resize_with(self.share.workers, empty);
         }
         let parcel = &mut self.packing[worker];
         parcel.octets.extend_from_slice(frame);

@@ -92,7 +92,7 @@ pub struct Request {
 pub struct Ports {
     /// Which way.
     pub way: Way,
-    /// One for each worker; [`super::worker_of`] says who gets what.
+    /// One for each worker; [`Share::owner`] says who gets what.
     pub data: Vec<Box<dyn PacketIo>>,
     /// PC5 signalling.
     pub signalling: Box<dyn PacketIo>,
@@ -170,9 +170,9 @@ fn open_way(request: &Request, way: Way, refused: &mut Vec<Refusal>) -> Result<M
     let workers = request.workers.max(1);
     if way == Way::Pnet {
         let data = (0..workers)
-            .map(|worker| Pnet::open(&data, Share { worker, of: workers }).map(boxed))
+            .map(|worker| Pnet::open(&data, Share { worker, workers }).map(boxed))
             .collect::<Result<_, _>>()?;
-        return Ok((data, boxed(Pnet::open(&calls, Share::ALONE)?)));
+        return Ok((data, boxed(Pnet::open(&calls, Share::WHOLE)?)));
     }
     let signalling = boxed(AfPacket::open(&calls)?);
     let data = if way == Way::AfXdp {

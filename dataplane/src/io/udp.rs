@@ -73,7 +73,7 @@ impl Udp {
     }
 
     /// A signalling port and `workers` data ports behind one UDP port; all frames of an address pair go to the data port
-    /// that [`super::worker_of`] says.
+    /// that [`super::Share::owner`] says.
     ///
     /// # Errors
     /// As [`Self::open`].
