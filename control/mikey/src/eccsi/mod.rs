@@ -9,7 +9,7 @@
 //! A valid signature can be turned into another one of the same message (s becomes q - s) by anybody: RFC 6507 lets a
 //! signer choose either, so a verifier cannot tell which one was sent. Never key a replay cache on the signature.
 
-mod comb;
+mod public;
 mod verify;
 
 pub use verify::{DEFAULT_CACHE, Verifier};

@@ -7,18 +7,19 @@
 //! met again   Y and its table are made and kept
 //! from then   J = [s HE]G + [s r]Y                       two by table
 //! ```
+//!
+//! All inputs are public, so the time may depend on them: [`super::public`].
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use p256::ProjectivePoint;
-use p256::elliptic_curve::group::Group;
-use p256::elliptic_curve::ops::MulVartime;
+use p256::Scalar;
+use p256::elliptic_curve::PrimeField;
 
-use super::comb::Comb;
+use super::public::{Affine, Comb, Jacobian};
 use super::{
-    EccsiError, Kpak, POINT_OCTETS, Pvt, SCALAR_OCTETS, Signature, hash_he, hash_hs_octets, scalar_of,
-    secret_scalar, x_octets,
+    EccsiError, GENERATOR, Kpak, POINT_OCTETS, Pvt, SCALAR_OCTETS, Signature, hash_he, hash_hs_octets,
+    scalar_of, secret_scalar,
 };
 
 /// Signers that a [`Verifier`] keeps, unless told otherwise.
@@ -61,7 +62,7 @@ impl Verifier {
     /// A verifier that keeps up to `signers` signers (about 5 kB each); 0 keeps none.
     #[must_use]
     pub fn with_capacity(kpak: Kpak, signers: usize) -> Self {
-        let kpak_comb = Comb::new(&ProjectivePoint::from(kpak.0.point));
+        let kpak_comb = Comb::new(&point(kpak.as_octets()));
         Self { kpak, kpak_comb, capacity: signers, cache: Mutex::default() }
     }
 
@@ -89,21 +90,23 @@ impl Verifier {
         // A signer in the cache stands for a PVT that was decoded before: HS covers its octets.
         let signer = self.signer(&hs);
         let j = match &signer {
-            Some(Signer::Known(y)) => Comb::multiply_add([(generator(), &of_g), (y, &of_y)]),
+            Some(Signer::Known(y)) => {
+                Comb::multiply_add([(generator(), &octets(&of_g)), (y, &octets(&of_y))])
+            }
             Some(Signer::Met) | None => {
                 let pvt = Pvt::from_octets(pvt)?;
-                Comb::multiply_add([(generator(), &of_g), (&self.kpak_comb, &of_y)])
-                    + ProjectivePoint::from(pvt.0.point).mul_vartime(&(of_y * scalar_of(&hs)))
+                Comb::multiply_add([(generator(), &octets(&of_g)), (&self.kpak_comb, &octets(&of_y))])
+                    .add(&point(pvt.as_octets()).multiply(&octets(&(of_y * scalar_of(&hs)))))
             }
         };
-        if bool::from(j.is_identity()) || r == [0; SCALAR_OCTETS] || x_octets(&j) != r {
+        // Jx = r, and neither J infinity nor Jx zero.
+        if r == [0; SCALAR_OCTETS] || !j.has_x(&r) {
             return Err(EccsiError::Signature);
         }
         match signer {
             None => self.remember(hs, Signer::Met),
             Some(Signer::Met) => {
-                let y = ProjectivePoint::from(Pvt::from_octets(pvt)?.0.point).mul_vartime(&scalar_of(&hs))
-                    + self.kpak.0.point;
+                let y = point(pvt).multiply(&octets(&scalar_of(&hs))).add(&point(self.kpak.as_octets()));
                 self.remember(hs, Signer::Known(Arc::new(Comb::new(&y))));
             }
             Some(Signer::Known(_)) => {}
@@ -141,5 +144,15 @@ impl Verifier {
 /// The comb of G, made at first use.
 fn generator() -> &'static Comb {
     static COMB: OnceLock<Comb> = OnceLock::new();
-    COMB.get_or_init(|| Comb::new(&ProjectivePoint::GENERATOR))
+    COMB.get_or_init(|| Comb::new(&point(&GENERATOR)))
+}
+
+fn octets(scalar: &Scalar) -> [u8; SCALAR_OCTETS] {
+    scalar.to_repr().into()
+}
+
+/// A point that was decoded before, hence is on the curve. (Were its coordinates out of range, infinity, under which no
+/// signature verifies.)
+fn point(octets: &[u8; POINT_OCTETS]) -> Jacobian {
+    Affine::from_octets(octets).map_or(Jacobian::INFINITY, Jacobian::from)
 }
