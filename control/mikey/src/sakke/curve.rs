@@ -197,6 +197,11 @@ impl Jacobian {
         Self { x, y, z: self.z * other.z * h }
     }
 
+    /// The negative.
+    pub(crate) fn negate(&self) -> Self {
+        Self { x: self.x, y: -self.y, z: self.z }
+    }
+
     /// 1 if this is infinity (or what an incomplete addition left), else 0.
     pub(crate) fn is_infinity(&self) -> u64 {
         self.z.is_zero()

@@ -8,7 +8,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use super::curve::{Affine, Jacobian};
 use super::keys::{KmsPublicKey, Rsk, base_table, identifier_scalar, power_table, validate};
 use super::scalar::Recoded;
-use super::table::{POINT_WIDTH, PointTable, multiply_once};
+use super::table::{POINT_WIDTH, PointTable};
 use super::{ENCAPSULATED_OCTETS, POINT_OCTETS, SSV_OCTETS, SakkeError, hash};
 use crate::field::fp2::Fp2;
 use crate::field::{Fp, Fq};
@@ -273,11 +273,7 @@ fn encapsulate_octets<const N: usize, const OUT: usize>(
     if r.is_zero() == 1 {
         return Err(SakkeError::Degenerate);
     }
-    // [r]([b]P + Z_T): with tables as [rb]P + [r]Z_T.
-    let mut point = match kms.table.get() {
-        Some(table) => base_table().multiply(&(r * b)).add(&table.multiply(&r)),
-        None => multiply_once(&kms.identity_point(&b)?, &r),
-    };
+    let mut point = kms.multiply_identity_point(&b, &r);
     let mut power = power_table().power(&r);
     r.zeroize();
     if point.is_infinity() == 1 {
@@ -301,15 +297,7 @@ fn decapsulate_once<const N: usize>(
     let (r, hidden) = parse::<N>(encapsulated)?;
     let b = identifier_scalar(identifier)?;
     let value = pairing::pair(&r, &rsk.point);
-    match kms.table.get() {
-        Some(table) => release(identifier, &r, &hidden, value, |scalar| {
-            base_table().multiply(&(*scalar * b)).add(&table.multiply(scalar))
-        }),
-        None => {
-            let identity_point = kms.identity_point(&b)?;
-            release(identifier, &r, &hidden, value, |scalar| multiply_once(&identity_point, scalar))
-        }
-    }
+    release(identifier, &r, &hidden, value, |scalar| kms.multiply_identity_point(&b, scalar))
 }
 
 /// Splits encapsulated data into R, checked to be on the curve, and H.

@@ -1,28 +1,39 @@
 //! Keys of the KMS and of the receiver. Source: RFC 6508 sections 4 and 6.1.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::curve::Affine;
+use super::comb::PointComb;
+use super::curve::{Affine, Jacobian};
 use super::table::{PointTable, PowerTable};
 use super::{MASTER_SECRET_OCTETS, POINT_OCTETS, SakkeError, params, scalar};
 use crate::field::limbs::{self, OCTETS};
 use crate::field::{Fp, Fq};
 use crate::pairing;
 
-/// The public key Z_T = [z_T]P of a KMS.
+/// The public key `Z_T = [z_T]P` of a KMS.
 ///
-/// [`KmsPublicKey::prepare`] builds its table of multiples (1.4 MB), worth its cost from about the tenth
-/// message on; every operation works without it.
+/// It carries a small table of multiples (16 kB) from the start. [`KmsPublicKey::prepare`] adds a large one (1.4 MB) for whoever
+/// sends much; clones share both.
+#[derive(Clone)]
 pub struct KmsPublicKey {
-    pub(super) point: Affine,
-    pub(super) table: OnceLock<PointTable>,
+    point: Affine,
+    multiples: Arc<Multiples>,
+}
+
+struct Multiples {
+    comb: PointComb,
+    table: OnceLock<PointTable>,
 }
 
 impl KmsPublicKey {
+    fn new(point: Affine, comb: PointComb) -> Self {
+        Self { point, multiples: Arc::new(Multiples { comb, table: OnceLock::new() }) }
+    }
+
     /// Reads 04 || x || y (257 octets) and checks form, range, curve and order.
     ///
     /// # Errors
@@ -32,10 +43,8 @@ impl KmsPublicKey {
         const WHAT: &str = "the KMS public key";
         let point =
             Affine::from_octets(octets).map_err(|error| SakkeError::point(WHAT, error, octets.len()))?;
-        if !point.has_order_q() {
-            return Err(SakkeError::Order { what: WHAT });
-        }
-        Ok(Self { point, table: OnceLock::new() })
+        let comb = PointComb::checked(&point).ok_or(SakkeError::Order { what: WHAT })?;
+        Ok(Self::new(point, comb))
     }
 
     /// 04 || x || y, 257 octets.
@@ -44,16 +53,24 @@ impl KmsPublicKey {
         self.point.to_octets()
     }
 
-    /// Builds the key's table of multiples, and those of P and g, if they are not there yet. Later calls are free.
+    /// Builds the key's large table, and those of P and g, if they are not there yet. Later calls are free.
     pub fn prepare(&self) {
         base_table();
         power_table();
         self.prepared();
     }
 
-    /// The key's table, built if it is not there yet.
+    /// The key's large table, built if it is not there yet.
     pub(super) fn prepared(&self) -> &PointTable {
-        self.table.get_or_init(|| PointTable::new(&self.point))
+        self.multiples.table.get_or_init(|| PointTable::new(&self.point))
+    }
+
+    /// `[scalar]Z_T` in fixed time, from the large table if it is there; the scalar must not be zero.
+    pub(super) fn multiply(&self, scalar: &Fq) -> Jacobian {
+        match self.multiples.table.get() {
+            Some(table) => table.multiply(scalar),
+            None => self.multiples.comb.multiply(scalar),
+        }
     }
 
     /// `[b]P + Z_T` for an identifier b: the public point that a message to b is encapsulated under.
@@ -64,12 +81,10 @@ impl KmsPublicKey {
         }
         Ok(sum.to_affine_with(&sum.z.invert()))
     }
-}
 
-impl Clone for KmsPublicKey {
-    /// The clone starts without a table.
-    fn clone(&self) -> Self {
-        Self { point: self.point, table: OnceLock::new() }
+    /// `[r]([b]P + Z_T)` as `[rb]P + [r]Z_T`, from tables; r must not be zero.
+    pub(super) fn multiply_identity_point(&self, b: &Fq, r: &Fq) -> Jacobian {
+        base_table().multiply(&(*r * *b)).add(&self.multiply(r))
     }
 }
 
@@ -137,7 +152,8 @@ impl KmsMasterSecret {
     #[must_use]
     pub fn public_key(&self) -> KmsPublicKey {
         let z = base_table().multiply(&self.z);
-        KmsPublicKey { point: z.to_affine_with(&z.z.invert()), table: OnceLock::new() }
+        let point = z.to_affine_with(&z.z.invert());
+        KmsPublicKey::new(point, PointComb::new(&point))
     }
 
     /// The Receiver Secret Key of an identifier: `[(a + z_T)^-1 mod q]P`. Source: RFC 6508 section 6.1.1.

@@ -9,6 +9,7 @@
 //! Everything that touches a secret runs in fixed time. An [`Ssv`] leaves [`decapsulate`] only after the encapsulated
 //! point was recomputed from it and found equal.
 
+pub(crate) mod comb;
 pub(crate) mod curve;
 mod hash;
 mod kem;

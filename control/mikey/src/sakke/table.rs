@@ -54,15 +54,10 @@ impl PointTable {
 
     /// The entry for digit `position` of a scalar: the whole row is read.
     #[inline]
-    fn look_up(&self, scalar: &Recoded<POINT_WIDTH>, position: usize) -> Affine {
+    fn entry(&self, scalar: &Recoded<POINT_WIDTH>, position: usize) -> Affine {
         let digit = scalar.digit(position);
         let row = &self.entries[position * POINT_ROW..(position + 1) * POINT_ROW];
-        let mut found = row[0];
-        for (j, entry) in row.iter().enumerate().skip(1) {
-            let hit = equal_mask(digit.index, j as u64);
-            found = Affine { x: Fp::select(&found.x, &entry.x, hit), y: Fp::select(&found.y, &entry.y, hit) };
-        }
-        found.negate_if(digit.negative)
+        look_up(row, digit.index).negate_if(digit.negative)
     }
 
     /// Adds `[scalar]B` to each of `sums` for each of `scalars`, window by window, or puts it there if there is nothing yet.
@@ -72,7 +67,7 @@ impl PointTable {
         let mut addends = Vec::with_capacity(scalars.len());
         for position in 0..Recoded::<POINT_WIDTH>::WINDOWS {
             addends.clear();
-            addends.extend(scalars.iter().map(|scalar| self.look_up(scalar, position)));
+            addends.extend(scalars.iter().map(|scalar| self.entry(scalar, position)));
             if sums.is_empty() {
                 sums.extend_from_slice(&addends);
             } else {
@@ -88,44 +83,23 @@ impl PointTable {
         let scalar = Recoded::new(scalar);
         // The partial sum of odd digits below window i is under 2^(6 i) in size and not zero, and what is added
         // is at least that: the two are neither equal nor opposite, save for a handful of scalars at the top.
-        let mut acc = Jacobian::from(self.look_up(&scalar, 0));
+        let mut acc = Jacobian::from(self.entry(&scalar, 0));
         for position in 1..Recoded::<POINT_WIDTH>::WINDOWS {
-            acc = acc.add_affine(&self.look_up(&scalar, position));
+            acc = acc.add_affine(&self.entry(&scalar, position));
         }
         acc
     }
 }
 
-/// `[scalar]B` for a point met once, in fixed time; the scalar must not be zero.
-pub(crate) fn multiply_once(base: &Affine, scalar: &Fq) -> Jacobian {
-    const WIDTH: usize = 5;
-    let scalar = Recoded::<WIDTH>::new(scalar);
-    let mut points = Vec::with_capacity(1 << (WIDTH - 1));
-    let mut entry = Jacobian::from(*base);
-    let twice = entry.double();
-    points.push(entry);
-    for _ in 1..1 << (WIDTH - 1) {
-        entry = entry.add(&twice);
-        points.push(entry);
+/// The entry of a secret index: every one is read.
+#[inline]
+pub(super) fn look_up(row: &[Affine], index: u64) -> Affine {
+    let mut found = row[0];
+    for (j, entry) in row.iter().enumerate().skip(1) {
+        let hit = equal_mask(index, j as u64);
+        found = Affine { x: Fp::select(&found.x, &entry.x, hit), y: Fp::select(&found.y, &entry.y, hit) };
     }
-    let row = Jacobian::all_to_affine(&points);
-    let look_up = |position| {
-        let digit = scalar.digit(position);
-        let mut found = row[0];
-        for (j, entry) in row.iter().enumerate().skip(1) {
-            let hit = equal_mask(digit.index, j as u64);
-            found = Affine { x: Fp::select(&found.x, &entry.x, hit), y: Fp::select(&found.y, &entry.y, hit) };
-        }
-        found.negate_if(digit.negative)
-    };
-    let mut acc = Jacobian::from(look_up(Recoded::<WIDTH>::WINDOWS - 1));
-    for position in (0..Recoded::<WIDTH>::WINDOWS - 1).rev() {
-        for _ in 0..WIDTH {
-            acc = acc.double();
-        }
-        acc = acc.add_affine(&look_up(position));
-    }
-    acc
+    found
 }
 
 /// Odd powers of g at every window, each as the ratio b of `1 + ib`. The conjugate is the inverse up to a factor in
@@ -182,6 +156,7 @@ impl PowerTable {
 mod tests {
     use subtle::ConstantTimeEq;
 
+    use super::super::comb::PointComb;
     use super::*;
     use crate::field::limbs::{self, LIMBS, Limbs};
     use crate::field::{ModQ, Modulus};
@@ -230,12 +205,12 @@ mod tests {
     #[test]
     fn every_multiplication_is_double_and_add() {
         let base = Affine::base();
-        let table = PointTable::new(&base);
+        let (table, comb) = (PointTable::new(&base), PointComb::new(&base));
         for integer in scalars() {
             let scalar = Fq::from_integer(&integer);
             let expected = slow_multiple(&base, &integer).expect("below q");
             assert!(table.multiply(&scalar).equals_affine(&expected), "{integer:x?}");
-            assert!(multiply_once(&base, &scalar).equals_affine(&expected), "{integer:x?}");
+            assert!(comb.multiply(&scalar).equals_affine(&expected), "{integer:x?}");
         }
         let recoded: Vec<_> =
             scalars().iter().map(|integer| Recoded::new(&Fq::from_integer(integer))).collect();
@@ -244,6 +219,19 @@ mod tests {
         for (integer, sum) in scalars().iter().zip(&sums) {
             assert!(same(sum, &slow_multiple(&base, integer).expect("below q")), "{integer:x?}");
         }
+    }
+
+    #[test]
+    fn a_comb_tells_whether_its_base_has_order_q() {
+        let base = Affine::base();
+        assert!(PointComb::checked(&base).is_some());
+        assert!(PointComb::checked(&slow_multiple(&base, &scalars()[6]).expect("below q")).is_some());
+        let two_torsion = Affine { x: Fp::ZERO, y: Fp::ZERO };
+        assert!(PointComb::checked(&two_torsion).is_none());
+        // Of order 2q: T + P with T = (0, 0).
+        let mixed = Jacobian::from(base).add_affine(&two_torsion);
+        let mixed = mixed.to_affine_with(&mixed.z.invert());
+        assert!(PointComb::checked(&mixed).is_none() && !mixed.has_order_q());
     }
 
     #[test]
