@@ -71,11 +71,11 @@ pub enum EccsiError {
     Signature,
 }
 
-/// The KMS Public Authentication Key, KPAK = [KSAK]G.
+/// The KMS Public Authentication Key, `KPAK = [KSAK]G`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Kpak(PublicPoint);
 
-/// A Public Validation Token, PVT = [v]G. It travels in every signature and is not authenticated by itself.
+/// A Public Validation Token, `PVT = [v]G`. It travels in every signature and is not authenticated by itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pvt(PublicPoint);
 
@@ -226,7 +226,7 @@ impl KmsSecretAuthKey {
         Zeroizing::new(self.ksak.to_repr().into())
     }
 
-    /// The public key, KPAK = [KSAK]G.
+    /// The public key, `KPAK = [KSAK]G`.
     #[must_use]
     pub fn kpak(&self) -> &Kpak {
         &self.kpak

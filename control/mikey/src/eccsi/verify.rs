@@ -25,7 +25,7 @@ use super::{
 /// Signers that a [`Verifier`] keeps, unless told otherwise.
 pub const DEFAULT_CACHE: usize = 1024;
 
-/// Verifies signatures under one KMS, and keeps Y = [HS]PVT + KPAK of the signers it has accepted.
+/// Verifies signatures under one KMS, and keeps `Y = [HS]PVT + KPAK` of the signers it has accepted.
 ///
 /// Only a signer of a valid signature enters the cache, so forgeries cannot fill it; when it is full, the signer that
 /// entered first leaves.

@@ -148,7 +148,7 @@ impl KmsMasterSecret {
         Zeroizing::new(self.z.to_octets())
     }
 
-    /// The public key Z_T = [z_T]P.
+    /// The public key `Z_T = [z_T]P`.
     #[must_use]
     pub fn public_key(&self) -> KmsPublicKey {
         let z = base_table().multiply(&self.z);

@@ -83,7 +83,7 @@ pub enum SakkeError {
     /// The Receiver Secret Key does not belong to this identifier and this KMS (RFC 6508 section 6.1.2).
     #[error("the Receiver Secret Key is not the one of this identifier and KMS")]
     Validation,
-    /// The identifier and the KMS's key have no usable sum: [b]P = -Z_T or r = 0, which chance does not produce.
+    /// The identifier and the KMS's key have no usable sum: `[b]P = -Z_T` or `r = 0`, which chance does not produce.
     #[error("this identifier cannot be encapsulated to under this KMS key")]
     Degenerate,
     /// The encapsulated data does not open: another receiver's, altered, or made without the rules (TEST differs).

@@ -85,11 +85,7 @@ impl Add for Element {
 
     #[inline]
     fn add(self, other: Self) -> Self {
-        let mut sum = [0; 4];
-        let mut carry = 0;
-        for i in 0..4 {
-            (sum[i], carry) = adc(self.0[i], other.0[i], carry);
-        }
+        let (sum, carry) = add(&self.0, &other.0);
         subtract_once(&sum, carry)
     }
 }
@@ -99,13 +95,8 @@ impl Sub for Element {
 
     #[inline]
     fn sub(self, other: Self) -> Self {
-        let (mut out, borrow) = subtract(&self.0, &other.0);
-        let mask = 0u64.wrapping_sub(borrow);
-        let mut carry = 0;
-        for i in 0..4 {
-            (out[i], carry) = adc(out[i], P[i] & mask, carry);
-        }
-        Self(out)
+        let (difference, borrow) = subtract(&self.0, &other.0);
+        Self(add(&difference, &where_set(&P, borrow)).0)
     }
 }
 
@@ -156,6 +147,23 @@ fn subtract_once(a: &[u64; 4], carry: u64) -> Element {
     let (less, borrow) = subtract(a, &P);
     let keep = 0u64.wrapping_sub(borrow & (carry ^ 1));
     Element(core::array::from_fn(|i| (a[i] & keep) | (less[i] & !keep)))
+}
+
+/// `a` where the bit is 1, zero where it is 0.
+#[inline(always)]
+fn where_set(a: &[u64; 4], bit: u64) -> [u64; 4] {
+    a.map(|limb| limb & 0u64.wrapping_sub(bit))
+}
+
+/// `a + b` as (sum modulo 2^256, carry).
+#[inline(always)]
+fn add(a: &[u64; 4], b: &[u64; 4]) -> ([u64; 4], u64) {
+    let mut out = [0; 4];
+    let mut carry = 0;
+    for i in 0..4 {
+        (out[i], carry) = adc(a[i], b[i], carry);
+    }
+    (out, carry)
 }
 
 /// `a - b` as (difference modulo 2^256, borrow).
