@@ -34,7 +34,7 @@ mod x86_eia2;
 #[cfg(target_arch = "x86_64")]
 mod x86_gcm;
 #[cfg(target_arch = "x86_64")]
-pub mod x86_gcm512;
+mod x86_gcm512;
 #[cfg(target_arch = "x86_64")]
 mod x86_lanes;
 #[cfg(target_arch = "x86_64")]
