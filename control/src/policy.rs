@@ -41,7 +41,7 @@ pub enum Wrap {
 }
 
 /// One group of an owner.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupPolicy {
     /// The group.
     pub group: GroupId,
@@ -100,6 +100,23 @@ impl GroupPolicy {
             lost_after: Duration::from_secs(30),
             max_members: limits::MEMBERS,
             spread: Duration::from_secs(1),
+        }
+    }
+
+    /// These settings, with those of `wanted` that a living group can change: suites of new links, times of keys,
+    /// future epochs, what joiners get, who is admitted, how many.
+    #[must_use]
+    pub fn with_living(&self, wanted: &Self) -> Self {
+        Self {
+            link_suites: wanted.link_suites.clone(),
+            key_lifetime: wanted.key_lifetime,
+            rekey_after: wanted.rekey_after,
+            future_epochs: wanted.future_epochs,
+            on_join: wanted.on_join,
+            admission: wanted.admission.clone(),
+            kd_lifetime: wanted.kd_lifetime,
+            max_members: wanted.max_members,
+            ..self.clone()
         }
     }
 
@@ -176,7 +193,7 @@ impl Default for OwnerPolicy {
 }
 
 /// A member of one group.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemberPolicy {
     /// The group.
     pub group: GroupId,

@@ -146,6 +146,11 @@ impl Judge {
         judge
     }
 
+    /// Sets what happens when a CRL is past its nextUpdate.
+    pub fn set_freshness(&mut self, freshness: Freshness) {
+        self.freshness = freshness;
+    }
+
     /// Replaces the trust entries, as a fetch of roots does: what is not among them is trusted no more. Stored CRLs
     /// stay, so that no number falls when a root comes back.
     pub fn set_roots(&mut self, mut roots: Vec<TrustEntry>) {

@@ -40,6 +40,7 @@ use pc5_dataplane::suite::Suite;
 use crate::clock::Now;
 use crate::codec::direct::ReleaseReason;
 use crate::credential::{Clock, CrlNumber, Identity};
+use crate::policy::GroupPolicy;
 use crate::reject::Reject;
 use crate::store::Store;
 
@@ -87,6 +88,9 @@ pub enum Order {
         /// Whom.
         identity: Identity,
     },
+    /// Owner: new settings of one of its groups. What a living group cannot change stays as it is, see
+    /// [`GroupPolicy::with_living`].
+    Policy(Box<GroupPolicy>),
     /// Re-key a link: at the member ask, at the owner trigger.
     RekeyLink {
         /// The other side.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use pc5_control::group_owner::lockstep::Conditions;
 use pc5_control::group_owner::{Ended, Input, Notice, Order};
-use pc5_control::policy::{OnJoin, Wrap};
+use pc5_control::policy::{Admission, GroupPolicy, OnJoin, Wrap};
 use pc5_dataplane::keys::{Event, LinkPhase};
 use pc5_dataplane::suite::Suite;
 
@@ -98,6 +98,31 @@ fn an_eviction_voids_every_epoch_handed_out() {
     assert!(w.refusals(OWNER).contains(&pc5_control::reject::Reject::NotAdmitted));
     w.order(OWNER, Order::Readmit { group: GROUP, identity });
     assert!(w.run_until(secs(60), |r| r.owner(OWNER).unwrap().members(r.now()).count() == 4));
+}
+
+#[test]
+fn new_settings_hold_at_once_and_exclude_who_is_no_longer_listed() {
+    let mut w = World::new(3, DELAY);
+    assert!(w.join_all());
+    let (before, old) = w.owner().group_key(GROUP).unwrap();
+    let mut policy = GroupPolicy::new(GROUP, OWNER);
+    policy.admission = Admission::Listed([w.lab.identity("ue-1"), w.lab.identity("ue-2")].into());
+    policy.key_lifetime = secs(60);
+    w.order(OWNER, Order::Policy(Box::new(policy.clone())));
+    assert!(w.settle());
+    assert_eq!(w.owner().members(w.run.now()).count(), 2);
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 1);
+    assert!(!w.held(member_id(1)).contains(&old), "what the third one knew is void");
+    w.assert_consistent();
+    // Half of the new lifetime later the key is changed, an hour's half it was before.
+    w.run_for(secs(31));
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 2);
+    // It may come back once it is listed again; settings that do not go together change nothing.
+    policy.admission = Admission::Certified;
+    w.order(OWNER, Order::Policy(Box::new(policy.clone())));
+    policy.max_members = 0;
+    w.order(OWNER, Order::Policy(Box::new(policy)));
+    assert!(w.run_until(secs(60), |r| r.owner(OWNER).unwrap().members(r.now()).count() == 3));
 }
 
 #[test]

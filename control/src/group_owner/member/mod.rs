@@ -363,7 +363,7 @@ impl Member {
                     link.start_rekey(&mut self.core, *refresh, now, rng);
                 }
             }
-            Order::RekeyGroup(_) | Order::Evict { .. } | Order::Readmit { .. } => {}
+            Order::Policy(_) | Order::RekeyGroup(_) | Order::Evict { .. } | Order::Readmit { .. } => {}
         }
     }
 

@@ -317,7 +317,7 @@ impl Group {
         Ok((complete, answer))
     }
 
-    fn admitted(&self, identity: &Identity) -> Result<(), Refused> {
+    pub(super) fn admitted(&self, identity: &Identity) -> Result<(), Refused> {
         if self.evicted.contains(identity) {
             return Err(Refused::new(Reject::NotAdmitted, format!("{identity} is evicted")));
         }
@@ -529,6 +529,15 @@ impl Group {
             self.half_open_order.retain(|(_, s, r)| *s != source || *r != gone.request);
             self.drop_half_open(core, source, gone);
         }
+    }
+
+    /// Whose joins are under way and were judged.
+    pub(super) fn joining(&self) -> Vec<Identity> {
+        let of = |h: &HalfOpen| match &h.state {
+            State::Accepted(s) => Some(s.leaf.identity.clone()),
+            _ => None,
+        };
+        self.half_open.values().flatten().filter_map(of).collect()
     }
 
     /// Ends every join under way of an identity; returns whether one was given keys.

@@ -166,6 +166,11 @@ impl Group {
         self.change_at = now.monotonic.saturating_add(self.policy.change_after());
     }
 
+    /// The key in use is changed no later than policy says from now.
+    pub(super) fn hasten_change(&mut self, now: Now) {
+        self.change_at = self.change_at.min(now.monotonic.saturating_add(self.policy.change_after()));
+    }
+
     pub(super) fn deadline(&self, announces: bool) -> Option<Duration> {
         let announce = announces.then_some(self.announce_at);
         let half_open = self.half_open_order.front().map(|(at, ..)| *at);

@@ -6,12 +6,14 @@
 //!       group.rs      a group: epochs, their changes, who has what
 //!       exchange.rs   a live link: acknowledgements, requests, re-keying, keepalive, release
 //!       link.rs       what is known of a member
+//!       policy.rs     new settings of a living group
 //! ```
 
 mod admission;
 mod exchange;
 mod group;
 mod link;
+mod policy;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -332,6 +334,11 @@ impl Owner {
             Order::Readmit { group, identity } => {
                 if let Some(group) = self.groups.values_mut().find(of(group)) {
                     group.readmit(core, &identity);
+                }
+            }
+            Order::Policy(policy) => {
+                if let Some(group) = self.groups.values_mut().find(of(policy.group)) {
+                    group.set_policy(core, &policy, now, rng);
                 }
             }
             Order::RekeyLink { peer, refresh } => {
