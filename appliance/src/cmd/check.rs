@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pc5_control::store::MemoryStore;
 
 use crate::exit::Exit;
-use crate::run::{self, config};
+use crate::run::{config, credentials};
 
 /// Check a configuration of the daemon, with the certificates it names; nothing is opened.
 #[derive(clap::Args)]
@@ -17,7 +17,8 @@ pub(crate) struct Args {
 /// Checks.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let config = config::read(&args.config)?;
-    let credentials = run::credentials(&config, &MemoryStore::default())?;
-    println!("{}: good, for {}", args.config.display(), run::identity(&credentials));
+    let credentials =
+        credentials::read(&config, credentials::read_key(&config.credential.key)?, &MemoryStore::default())?;
+    println!("{}: good, for {}", args.config.display(), credentials.device.identity);
     Ok(Exit::Ok)
 }

@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::exit::Exit;
-use crate::run::config;
+use crate::run::{config, log};
 
 /// The appliance daemon: group owner or UE, by configuration.
 #[derive(clap::Args)]
@@ -17,9 +15,7 @@ pub(crate) struct Args {
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let config = config::read(&args.config)?;
-    let filter = EnvFilter::try_from_env("PC5_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    // Another subscriber can only be a test's.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    log::begin(config.log.as_deref());
     crate::run::run(config)?;
     Ok(Exit::Ok)
 }

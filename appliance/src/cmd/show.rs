@@ -166,7 +166,19 @@ fn runtime_text(out: &mut String, r: &Runtime) {
         let _ = writeln!(out, "{name:<14}{value}");
     };
     line("daemon", format!("pc5 {}, {} {}, up {} s", r.version, r.role, r.identity, r.uptime_s));
-    line("state", format!("{}; {}; workers {}", r.state, r.privileges, r.workers));
+    line("state", format!("{}; workers {}", r.state, r.workers));
+    let p = &r.privileges;
+    line(
+        "privileges",
+        format!(
+            "user {}, capabilities {}, seccomp {}, Landlock {}; refused when tried: {}",
+            p.user,
+            p.capabilities,
+            if p.seccomp { "on" } else { "off" },
+            p.landlock,
+            p.refused.join(", ")
+        ),
+    );
     if let Some((name, mtu)) = &r.data.tun {
         line("tun", format!("{name}, MTU {mtu}"));
     }

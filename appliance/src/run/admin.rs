@@ -12,6 +12,7 @@ use anyhow::Context;
 use crossbeam::channel::bounded;
 
 use super::channels::{ControlHandle, ToControl};
+use super::privileges::User;
 use super::status::{Answer, Body, Request, VERSION};
 
 /// Own limits.
@@ -40,11 +41,11 @@ impl Drop for AdminSocket {
 }
 
 impl AdminSocket {
-    /// Binds it, mode 0600. A file left over by a daemon that is gone is replaced.
+    /// Binds it, mode 0600. Its folder, if it has to be made, is given to `user`. A file left over by a daemon that is gone is replaced.
     ///
     /// # Errors
     /// Another daemon answers there, or the system says no.
-    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn bind(path: &Path, user: &User) -> anyhow::Result<Self> {
         if UnixStream::connect(path).is_ok() {
             anyhow::bail!(
                 "{}: another daemon answers there; stop it, or write another `admin`",
@@ -52,7 +53,12 @@ impl AdminSocket {
             );
         }
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            let new = !folder.exists();
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            if new {
+                // So that the socket can be removed at the end.
+                user.give(folder).with_context(|| folder.display().to_string())?;
+            }
         }
         if std::fs::symlink_metadata(path)
             .is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type()))

@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Sender, bounded};
@@ -15,7 +14,6 @@ use getrandom::SysRng;
 use pc5_control::clock::Now;
 use pc5_control::credential::Identity;
 use pc5_control::group_owner::{Ended, Input, Member, MemberState, Notice, Order, Output, Owner};
-use pc5_control::pki::read_crls;
 use pc5_dataplane::ids::{GroupId, Layer2Id, LinkRole};
 use pc5_dataplane::keys::table::KeyTable;
 use pc5_dataplane::keys::{Event, PermittedSender};
@@ -24,9 +22,11 @@ use tracing::{debug, error, info, warn};
 
 use super::channels::{ControlInbox, DataHandle, ToControl, ToData};
 use super::keylog::KeyLog;
+use super::reload::Reloader;
+use super::service_manager::{self, Pulse};
 use super::status::{
-    Answer, Ask, Body, DataStatus, Drops, GroupRow, KeyRow, LinkRow, MemberRow, Runtime, Screen, VERSION,
-    What,
+    Answer, Ask, Body, DataStatus, Drops, GroupRow, KeyRow, LinkRow, MemberRow, PrivilegesStatus, Runtime,
+    Screen, VERSION, What,
 };
 
 /// Own limits.
@@ -79,9 +79,8 @@ pub(crate) struct Facts {
     pub identity: Identity,
     /// Group and our Layer-2 id in it.
     pub groups: Vec<(GroupId, Layer2Id)>,
-    pub crls: Vec<PathBuf>,
     pub state: String,
-    pub privileges: String,
+    pub privileges: PrivilegesStatus,
 }
 
 /// Counters from which is shown since they were cleared.
@@ -98,12 +97,14 @@ pub(crate) struct Control {
     inbox: ControlInbox,
     facts: Facts,
     key_log: Option<KeyLog>,
+    reloader: Reloader,
     began: Instant,
     baseline: Baseline,
     notices: BTreeMap<String, u64>,
     /// Confirmed links of a UE: the owner and who it is.
     uplink: Option<(Layer2Id, Identity)>,
     ended: Option<Option<String>>,
+    pulse: Pulse,
 }
 
 impl Control {
@@ -114,6 +115,7 @@ impl Control {
         inbox: ControlInbox,
         facts: Facts,
         key_log: Option<KeyLog>,
+        reloader: Reloader,
         began: Instant,
     ) -> Self {
         Self {
@@ -123,12 +125,19 @@ impl Control {
             inbox,
             facts,
             key_log,
+            reloader,
             began,
             baseline: Baseline { at: began, counts: BTreeMap::new() },
             notices: BTreeMap::new(),
             uplink: None,
             ended: None,
+            pulse: Pulse::default(),
         }
+    }
+
+    /// Shows progress here.
+    pub(crate) fn beats(&mut self, pulse: Pulse) {
+        self.pulse = pulse;
     }
 
     /// Works until a signal ends it.
@@ -149,6 +158,7 @@ impl Control {
             }
         };
         info!(signal, "draining");
+        service_manager::stopping();
         self.input(Input::Order(Order::Leave));
         let until = Instant::now() + limits::DRAIN;
         while self.ended.is_none() && !self.is_apart() && Instant::now() < until {
@@ -190,6 +200,7 @@ impl Control {
         if self.procedure.deadline().is_some_and(|d| d <= self.began.elapsed()) {
             self.input(Input::Time);
         }
+        self.pulse.beat();
         end
     }
 
@@ -205,22 +216,38 @@ impl Control {
                 // Who asked may have gone.
                 let _ = reply.send(Answer { version: VERSION, body });
             }
-            ToControl::Signal(signal_hook::consts::SIGHUP) => self.reload(),
+            ToControl::Signal(signal_hook::consts::SIGHUP) => drop(self.reload()),
             ToControl::Signal(signal) => return Some(signal),
             ToControl::DataEnded(why) => self.ended = Some(why),
         }
         None
     }
 
-    /// Reads the CRL files again.
-    fn reload(&mut self) {
-        for path in self.facts.crls.clone() {
-            match read_crls(&path) {
-                Ok(crls) => crls.into_iter().for_each(|der| self.input(Input::Crl(der))),
-                Err(e) => error!("CRL not read: {e}"),
+    /// Reads the configuration again, with the files that it names. One that is not good changes nothing.
+    fn reload(&mut self) -> Body {
+        service_manager::reloading();
+        let body = match self.reloader.read() {
+            Err(e) => {
+                error!("reload refused, nothing changed: {e:#}");
+                Body::Failed(format!("nothing changed: {e:#}"))
             }
-        }
-        info!("CRL files read again");
+            Ok(reload) => {
+                reload.inputs.into_iter().for_each(|input| self.input(input));
+                let applied = said(&reload.changes.applied);
+                if reload.changes.restart.is_empty() {
+                    info!(applied, "configuration read again");
+                    Body::Done(format!("configuration read again; changed: {applied}"))
+                } else {
+                    let restart = said(&reload.changes.restart);
+                    warn!(applied, restart, "configuration read again; some changes wait for a restart");
+                    Body::Done(format!(
+                        "configuration read again; changed: {applied}; waits for a restart: {restart}"
+                    ))
+                }
+            }
+        };
+        service_manager::ready("running");
+        body
     }
 
     /// Hands something to the procedures and does what they want.
@@ -326,6 +353,7 @@ impl Control {
     fn answer(&mut self, ask: Ask) -> Body {
         match ask {
             Ask::Show { what } => self.show(what),
+            Ask::Reload => self.reload(),
             Ask::ClearCounters => match self.data_status() {
                 Some(status) => {
                     self.baseline = Baseline { at: Instant::now(), counts: status.drops() };
@@ -584,6 +612,10 @@ impl Control {
             data,
         }
     }
+}
+
+fn said(changes: &[String]) -> String {
+    if changes.is_empty() { "nothing".into() } else { changes.join(", ") }
 }
 
 fn busy() -> Body {

@@ -11,119 +11,43 @@ mod bridge;
 mod channels;
 pub(crate) mod config;
 mod control;
+pub(crate) mod credentials;
 mod data;
 mod inner;
 mod keylog;
+pub(crate) mod log;
 mod privileges;
+mod reload;
+mod service_manager;
 pub(crate) mod status;
 mod tun;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
-use pc5_control::clock::Now;
 use pc5_control::codec::segment::limits::SDU;
-use pc5_control::credential::{Clock, Identity, Judge, LongTermKey, Role, SoftwareKey, TrustEntry};
-use pc5_control::group_owner::{Device, Member, Owner, SharedTrust, Trust};
-use pc5_control::pki::{read_certificates, read_crls};
+use pc5_control::group_owner::{Device, Member, Owner};
 use pc5_control::policy::OwnerPolicy;
 use pc5_control::store::sqlite::SqliteStore;
 use pc5_control::store::{MemoryStore, Store};
-use pc5_control::vault::Vault;
 use pc5_dataplane::engine::{Engine, EngineConfig};
 use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::io::tun::Tun;
 use pc5_dataplane::io::{PacketIo, Peers, af_packet, probe, udp};
 use pc5_dataplane::keys::table::KeyTable;
 use tracing::{info, warn};
-use zeroize::Zeroizing;
 
 use self::admin::AdminSocket;
 use self::bridge::Bridge;
 use self::channels::{ControlHandle, ToControl, ToData};
-use self::config::{Config, KeySource, OwnerConfig, Port, Station};
+use self::config::{Config, OwnerConfig, Port, Station};
 use self::control::{Control, Facts, Procedure};
 use self::data::{DataPlane, UeData};
 use self::keylog::KeyLog;
+use self::privileges::User;
+use self::reload::Reloader;
+use self::service_manager::{Pulse, Watchdog};
 use self::tun::OVERHEAD;
-use crate::exit::refused;
-
-/// Certificate, key, roots and CRLs of a configuration, read and judged.
-pub(crate) struct Credentials {
-    pub device: Device,
-    pub crls: Vec<PathBuf>,
-}
-
-/// Reads what the configuration names, and judges the device's own certificate for what it is to do.
-///
-/// # Errors
-/// A file that cannot be used; exit code 4 when the certificate does not serve.
-pub(crate) fn credentials(config: &Config, store: &dyn Store) -> anyhow::Result<Credentials> {
-    let mut entries = Vec::new();
-    for trust in &config.trust {
-        for root in read_certificates(&trust.root)? {
-            let entry =
-                TrustEntry::new(trust.plmn, &root).with_context(|| trust.root.display().to_string())?;
-            entries.push(entry);
-        }
-    }
-    let clock = Clock { now: now().unix_seconds(), floor: store.time_floor() };
-    let mut judge = Judge::new(entries, config.freshness);
-    let chain = read_certificates(&config.credential.certificate)?;
-    // So that CRLs of intermediates are known; what is wrong with the chain is said below.
-    let _ = judge.learn(&chain, clock);
-    for der in store.crls() {
-        // One that an older configuration trusted is of no use now.
-        let _ = judge.install_crl(&der, clock);
-    }
-    let crls: Vec<PathBuf> = config.trust.iter().flat_map(|t| t.crls.clone()).collect();
-    for path in &crls {
-        for der in read_crls(path)? {
-            judge.install_crl(&der, clock).with_context(|| path.display().to_string())?;
-        }
-    }
-    let key: Arc<dyn LongTermKey> = Arc::new(read_key(&config.credential.key)?);
-    let trust = SharedTrust::new(Trust::new(judge, store.time_floor()));
-    let device = Device::new(key, chain, trust)
-        .with_context(|| config.credential.certificate.display().to_string())?;
-    for (group, role) in duties(&config.station) {
-        device.judge_self(role, group, now()).map_err(|refusal| {
-            let path = config.credential.certificate.display();
-            refused(format!("{path} does not serve as {role} of group {group}: {refusal}"))
-        })?;
-    }
-    Ok(Credentials { device, crls })
-}
-
-fn duties(station: &Station) -> Vec<(GroupId, Role)> {
-    match station {
-        Station::Owner(owner) => owner.groups.iter().map(|g| (g.group, Role::Owner)).collect(),
-        Station::Ue(ue) => vec![(ue.policy.group, Role::Member)],
-    }
-}
-
-fn read_key(source: &KeySource) -> anyhow::Result<SoftwareKey> {
-    match source {
-        KeySource::File(path) => {
-            let text =
-                Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
-            SoftwareKey::from_pkcs8_pem(&text).with_context(|| path.display().to_string())
-        }
-        KeySource::Vault { path, entry, pass_phrase } => {
-            let text = std::fs::read(pass_phrase).with_context(|| pass_phrase.display().to_string())?;
-            let text = Zeroizing::new(text);
-            let end = text.iter().rposition(|o| !matches!(o, b'\n' | b'\r')).map_or(0, |at| at + 1);
-            Ok(Vault::open(path, &text[..end])?.key(entry)?)
-        }
-    }
-}
-
-fn now() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { monotonic: Duration::ZERO, unix }
-}
 
 /// The durable state.
 ///
@@ -143,7 +67,9 @@ pub(crate) fn open_store(config: &Config) -> anyhow::Result<Box<dyn Store>> {
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     // What is wrong with certificates is said before anything opens.
-    credentials(&config, &MemoryStore::default())?;
+    let key = credentials::read_key(&config.credential.key)?;
+    credentials::read(&config, key.clone(), &MemoryStore::default())?;
+    let user = User::to_become(config.user.as_ref(), config.state.as_deref())?;
     let (signalling_port, data_port) = open_port(&config.port)?;
     let max_frame = data_port.max_frame().min(signalling_port.max_frame());
     let key_log = match &config.key_log {
@@ -156,19 +82,28 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     if config.state.is_none() {
         warn!("no `state` configured: evictions, bindings and epochs are forgotten when this process ends");
     }
-    let admin = AdminSocket::bind(&config.admin)?;
+    let admin = AdminSocket::bind(&config.admin, &user)?;
     let device = match &config.station {
         Station::Owner(_) => None,
         Station::Ue(ue) => Some(tun::open(&ue.tun, max_frame)?),
     };
-    let privileges = privileges::give_up().context("giving up capabilities")?;
-    info!(privileges);
+    if user.is_root() {
+        warn!("the daemon stays root, without capabilities: write `user`, and give it the folder of `state`");
+    }
+    let privileges = privileges::give_up(user, &config.files()).context("giving up rights")?;
+    info!(
+        user = privileges.user,
+        landlock = privileges.landlock,
+        seccomp = privileges.seccomp,
+        "rights given up"
+    );
 
     // From here on threads are made, and none of them has a right more.
     let store = open_store(&config)?;
-    let Credentials { device: credential, crls } = credentials(&config, &*store)?;
+    let credential = credentials::read(&config, key.clone(), &*store)?.device;
     let identity = credential.identity.clone();
     let sdu = max_frame.saturating_sub(OVERHEAD).min(SDU);
+    let reloader = Reloader::new(config.clone(), key, credential.trust.clone());
     let (role, procedure, groups) = station(config.station, credential, store, device, sdu)?;
 
     let table = KeyTable::new();
@@ -177,6 +112,8 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let (control, control_inbox) = channels::to_control();
     let ports = (signalling_port, data_port);
     let mut plane = DataPlane::new(engine, table.shared(), ports, role, data_inbox, control.clone());
+    let (control_pulse, data_pulse) = (Pulse::default(), Pulse::default());
+    plane.beats(data_pulse.clone());
     let ended = control.proved.clone();
     let thread = std::thread::Builder::new().name("pc5-data".into()).spawn(move || {
         let why = plane.run().err().map(|e| format!("{e:#}"));
@@ -188,8 +125,12 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     info!(%identity, admin = %config.admin.display(), "running");
 
     let state = config.state.map_or_else(|| "memory".to_owned(), |p| p.display().to_string());
-    let facts = Facts { identity, groups, crls, state, privileges };
-    let mut control = Control::new(procedure, table, data.clone(), control_inbox, facts, key_log, began);
+    let facts = Facts { identity, groups, state, privileges };
+    let mut control =
+        Control::new(procedure, table, data.clone(), control_inbox, facts, key_log, reloader, began);
+    control.beats(control_pulse.clone());
+    service_manager::ready("running");
+    Watchdog::serve([("control".to_owned(), control_pulse), ("data".to_owned(), data_pulse)])?;
     let result = control.run();
     data.tell(ToData::Stop);
     // What panicked there has been told on standard error.
@@ -271,9 +212,4 @@ fn signals(control: ControlHandle) -> anyhow::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// Who a device says it is, for `pc5 check`.
-pub(crate) fn identity(credentials: &Credentials) -> &Identity {
-    &credentials.device.identity
 }

@@ -178,6 +178,8 @@ pub(crate) enum Ask {
     Connect,
     /// UE: leave.
     Release,
+    /// Read the configuration again, as on SIGHUP.
+    Reload,
     /// Count from zero in what is shown.
     ClearCounters,
 }
@@ -307,11 +309,26 @@ pub(crate) struct Runtime {
     pub uptime_s: u64,
     pub state: String,
     pub workers: usize,
-    pub privileges: String,
+    pub privileges: PrivilegesStatus,
     /// What does not add up.
     pub discrepancies: Vec<String>,
     pub notices: BTreeMap<String, u64>,
     pub data: DataStatus,
+}
+
+/// What the process may still do.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct PrivilegesStatus {
+    pub user: String,
+    /// Capabilities held.
+    pub capabilities: u32,
+    pub no_new_privileges: bool,
+    /// System calls are filtered.
+    pub seccomp: bool,
+    /// How far files are restricted.
+    pub landlock: String,
+    /// What was tried after rights were given up, and refused.
+    pub refused: Vec<String>,
 }
 
 /// Why frames were dropped.

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::check::{Checker, Problem};
 
 /// A group owner.
+#[derive(Clone, PartialEq)]
 pub(crate) struct OwnerConfig {
     pub groups: Vec<GroupPolicy>,
     /// Inner networks of each group: their directed broadcasts go to the group.

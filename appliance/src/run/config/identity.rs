@@ -8,12 +8,14 @@ use serde::Deserialize;
 use super::check::Checker;
 
 /// Certificate chain and key of this device.
+#[derive(Clone, PartialEq)]
 pub(crate) struct Credential {
     pub certificate: PathBuf,
     pub key: KeySource,
 }
 
 /// Where the private key is.
+#[derive(Clone, PartialEq)]
 pub(crate) enum KeySource {
     /// PKCS#8 PEM, readable by its owner alone.
     File(PathBuf),
@@ -22,6 +24,7 @@ pub(crate) enum KeySource {
 }
 
 /// A root and what its CRLs say.
+#[derive(Clone, PartialEq)]
 pub(crate) struct Trust {
     pub plmn: Plmn,
     pub root: PathBuf,

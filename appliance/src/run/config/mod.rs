@@ -8,12 +8,15 @@ mod check;
 mod group;
 mod identity;
 mod port;
+mod reload;
 mod ue;
 
 use std::path::{Path, PathBuf};
 
 use pc5_control::credential::Freshness;
 use serde::Deserialize;
+
+use super::privileges::{Files, User};
 
 pub(crate) use self::check::Problem;
 use self::check::{Checker, duration};
@@ -23,6 +26,7 @@ pub(crate) use self::identity::{Credential, KeySource, Trust};
 use self::identity::{CredentialFile, TrustFile};
 pub(crate) use self::port::Port;
 use self::port::PortFile;
+pub(crate) use self::reload::Changes;
 pub(crate) use self::ue::{TunConfig, UeConfig};
 use self::ue::{TunFile, UeFile};
 
@@ -30,7 +34,12 @@ use self::ue::{TunFile, UeFile};
 pub(crate) const ADMIN_SOCKET: &str = "/run/pc5/admin.sock";
 
 /// A checked configuration.
+#[derive(Clone, PartialEq)]
 pub(crate) struct Config {
+    /// The file that it was read from.
+    pub source: PathBuf,
+    /// Whom a daemon started as root becomes; none: the owner of the state's folder.
+    pub user: Option<User>,
     /// Path of the admin socket.
     pub admin: PathBuf,
     /// File of the durable state; none: in memory.
@@ -41,10 +50,13 @@ pub(crate) struct Config {
     pub credential: Credential,
     pub trust: Vec<Trust>,
     pub freshness: Freshness,
+    /// What is logged, unless the environment says.
+    pub log: Option<String>,
     pub station: Station,
 }
 
 /// What this appliance is.
+#[derive(Clone, PartialEq)]
 pub(crate) enum Station {
     Owner(OwnerConfig),
     Ue(Box<UeConfig>),
@@ -70,9 +82,11 @@ fn lines(problems: &[Problem]) -> String {
 #[serde(deny_unknown_fields)]
 struct File {
     role: String,
+    user: Option<String>,
     admin: Option<PathBuf>,
     state: Option<PathBuf>,
     key_log: Option<PathBuf>,
+    log: Option<String>,
     workers: Option<u64>,
     port: PortFile,
     credential: CredentialFile,
@@ -89,6 +103,22 @@ struct File {
     tun: Option<TunFile>,
 }
 
+impl Config {
+    /// The files that a running daemon works with.
+    pub(crate) fn files(&self) -> Files {
+        let mut files = Files::default();
+        files.reads(&self.source);
+        files.reads(&self.credential.certificate);
+        for trust in &self.trust {
+            files.reads(&trust.root);
+            trust.crls.iter().for_each(|crl| files.reads(crl));
+        }
+        self.state.iter().for_each(|state| files.writes(state));
+        files.removes(&self.admin);
+        files
+    }
+}
+
 /// Reads and checks a file. Paths in it are relative to its folder.
 ///
 /// # Errors
@@ -98,7 +128,10 @@ pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
         |what: String| ConfigError { path: path.display().to_string(), problems: vec![Problem(what)] };
     let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     let base = path.parent().unwrap_or(Path::new(""));
-    parse(&text, base).map_err(|problems| ConfigError { path: path.display().to_string(), problems })
+    match parse(&text, base) {
+        Ok(config) => Ok(Config { source: path.to_owned(), ..config }),
+        Err(problems) => Err(ConfigError { path: path.display().to_string(), problems }),
+    }
 }
 
 /// Reads and checks a text.
@@ -119,6 +152,22 @@ impl Checker<'_> {
             Some(n) => self.wrong("workers", n, "this version runs one worker; write 1 or leave it out"),
         }
         let admin = self.base.join(file.admin.unwrap_or_else(|| ADMIN_SOCKET.into()));
+        let user = file.user.as_deref().and_then(|text| {
+            let found = User::named(text);
+            if found.is_none() {
+                self.wrong("user", text, "no such user; write the name or number of one");
+            }
+            found
+        });
+        if let Some(log) = &file.log
+            && let Err(e) = log.parse::<tracing_subscriber::EnvFilter>()
+        {
+            self.wrong(
+                "log",
+                log,
+                format_args!("{e}; write a level, as \"info\", or targets, as \"info,pc5=debug\""),
+            );
+        }
         let state = file.state.map(|path| self.base.join(path));
         if let Some(state) = &state
             && !state.parent().is_some_and(|p| p.as_os_str().is_empty() || p.is_dir())
@@ -174,6 +223,8 @@ impl Checker<'_> {
             }
         };
         Some(Config {
+            source: PathBuf::new(),
+            user,
             admin,
             state,
             key_log,
@@ -181,6 +232,7 @@ impl Checker<'_> {
             credential: credential?,
             trust,
             freshness,
+            log: file.log,
             station: station?,
         })
     }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::check::Checker;
 
 /// How frames come and go.
+#[derive(Clone, PartialEq)]
 pub(crate) enum Port {
     Raw { choice: Choice, interface: String, vlan: Option<u16>, blocks: bool },
     Udp { bind: SocketAddr, peers: Vec<(Layer2Id, SocketAddr)> },

@@ -9,12 +9,14 @@ use super::check::{Checker, Problem};
 use crate::run::tun;
 
 /// A member.
+#[derive(Clone, PartialEq)]
 pub(crate) struct UeConfig {
     pub policy: MemberPolicy,
     pub tun: TunConfig,
 }
 
 /// The TUN or TAP device of a member.
+#[derive(Clone, PartialEq)]
 pub(crate) struct TunConfig {
     pub kind: Kind,
     pub name: String,

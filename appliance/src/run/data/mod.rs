@@ -30,6 +30,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub(crate) use self::ue::UeData;
 use super::bridge::Bridge;
 use super::channels::{ControlHandle, DataInbox, ToData};
+use super::service_manager::Pulse;
 use super::status::StageStatus;
 
 /// Own limits.
@@ -90,6 +91,7 @@ pub(crate) struct DataPlane {
     control_overload: u64,
     stages: [StageStatus; STAGES.len()],
     floors_at: Instant,
+    pulse: Pulse,
 }
 
 impl DataPlane {
@@ -122,7 +124,13 @@ impl DataPlane {
             control_overload: 0,
             stages: STAGES.map(|name| StageStatus { name: name.to_owned(), ..StageStatus::default() }),
             floors_at: Instant::now(),
+            pulse: Pulse::default(),
         }
+    }
+
+    /// Shows progress here.
+    pub(crate) fn beats(&mut self, pulse: Pulse) {
+        self.pulse = pulse;
     }
 
     /// Moves frames until it is told to stop.
@@ -142,6 +150,7 @@ impl DataPlane {
             self.announce()?;
             self.tell_events();
             self.tell_floors();
+            self.pulse.beat();
         }
     }
 

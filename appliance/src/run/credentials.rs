@@ -1,0 +1,114 @@
+//! The device's certificate and key, and whom it believes, out of the files that a configuration names.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use pc5_control::clock::Now;
+use pc5_control::credential::{Clock, Judge, LongTermKey, Role, SoftwareKey, TrustEntry};
+use pc5_control::group_owner::{Device, SharedTrust, Trust};
+use pc5_control::pki::{read_certificates, read_crls};
+use pc5_control::store::Store;
+use pc5_control::vault::Vault;
+use pc5_dataplane::ids::GroupId;
+use zeroize::Zeroizing;
+
+use super::config::{Config, KeySource, Station};
+use crate::exit::refused;
+
+/// Certificate, key, roots and CRLs of a configuration, read and judged.
+pub(crate) struct Credentials {
+    pub device: Device,
+    /// Every CRL of the configuration's files, DER.
+    pub crls: Vec<Vec<u8>>,
+}
+
+/// Reads what the configuration names, and judges the device's own certificate for what it is to do.
+///
+/// # Errors
+/// A file that cannot be used; exit code 4 when the certificate does not serve.
+pub(crate) fn read(
+    config: &Config,
+    key: Arc<dyn LongTermKey>,
+    store: &dyn Store,
+) -> anyhow::Result<Credentials> {
+    let entries = roots(config)?;
+    let clock = Clock { now: now().unix_seconds(), floor: store.time_floor() };
+    let mut judge = Judge::new(entries, config.freshness);
+    let chain = read_certificates(&config.credential.certificate)?;
+    // So that CRLs of intermediates are known; what is wrong with the chain is said below.
+    let _ = judge.learn(&chain, clock);
+    for der in store.crls() {
+        // One that an older configuration trusted is of no use now.
+        let _ = judge.install_crl(&der, clock);
+    }
+    let mut crls = Vec::new();
+    for path in config.trust.iter().flat_map(|t| &t.crls) {
+        for der in read_crls(path)? {
+            judge.install_crl(&der, clock).with_context(|| path.display().to_string())?;
+            crls.push(der);
+        }
+    }
+    let trust = SharedTrust::new(Trust::new(judge, store.time_floor()));
+    let device = Device::new(key, chain, trust)
+        .with_context(|| config.credential.certificate.display().to_string())?;
+    for (group, role) in duties(&config.station) {
+        device.judge_self(role, group, now()).map_err(|refusal| {
+            let path = config.credential.certificate.display();
+            refused(format!("{path} does not serve as {role} of group {group}: {refusal}"))
+        })?;
+    }
+    Ok(Credentials { device, crls })
+}
+
+fn duties(station: &Station) -> Vec<(GroupId, Role)> {
+    match station {
+        Station::Owner(owner) => owner.groups.iter().map(|g| (g.group, Role::Owner)).collect(),
+        Station::Ue(ue) => vec![(ue.policy.group, Role::Member)],
+    }
+}
+
+/// The private key of the device.
+///
+/// # Errors
+/// A file that cannot be used.
+pub(crate) fn read_key(source: &KeySource) -> anyhow::Result<Arc<dyn LongTermKey>> {
+    Ok(Arc::new(software_key(source)?))
+}
+
+fn software_key(source: &KeySource) -> anyhow::Result<SoftwareKey> {
+    match source {
+        KeySource::File(path) => {
+            let text =
+                Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
+            SoftwareKey::from_pkcs8_pem(&text).with_context(|| path.display().to_string())
+        }
+        KeySource::Vault { path, entry, pass_phrase } => {
+            let text = std::fs::read(pass_phrase).with_context(|| pass_phrase.display().to_string())?;
+            let text = Zeroizing::new(text);
+            let end = text.iter().rposition(|o| !matches!(o, b'\n' | b'\r')).map_or(0, |at| at + 1);
+            Ok(Vault::open(path, &text[..end])?.key(entry)?)
+        }
+    }
+}
+
+fn now() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { monotonic: Duration::ZERO, unix }
+}
+
+/// The roots of a configuration.
+///
+/// # Errors
+/// A file that cannot be used.
+pub(super) fn roots(config: &Config) -> anyhow::Result<Vec<TrustEntry>> {
+    let mut entries = Vec::new();
+    for trust in &config.trust {
+        for root in read_certificates(&trust.root)? {
+            let entry =
+                TrustEntry::new(trust.plmn, &root).with_context(|| trust.root.display().to_string())?;
+            entries.push(entry);
+        }
+    }
+    Ok(entries)
+}

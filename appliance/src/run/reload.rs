@@ -1,0 +1,59 @@
+//! SIGHUP: the configuration is read again, checked whole, and what a running daemon can change is changed.
+
+use std::sync::Arc;
+
+use pc5_control::credential::LongTermKey;
+use pc5_control::group_owner::{Input, SharedTrust};
+use pc5_control::store::MemoryStore;
+
+use super::config::{self, Changes, Config};
+use super::{credentials, log};
+
+/// What a reload compares with.
+pub(crate) struct Reloader {
+    running: Config,
+    key: Arc<dyn LongTermKey>,
+    trust: SharedTrust,
+}
+
+/// A good configuration, read again.
+pub(crate) struct Reload {
+    /// What the procedures take, in this order.
+    pub inputs: Vec<Input>,
+    pub changes: Changes,
+}
+
+impl Reloader {
+    /// From what the daemon was started with.
+    pub(crate) fn new(running: Config, key: Arc<dyn LongTermKey>, trust: SharedTrust) -> Self {
+        Self { running, key, trust }
+    }
+
+    /// Reads and judges everything; only if all of it is good does anything change.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or with one that it names.
+    pub(crate) fn read(&mut self) -> anyhow::Result<Reload> {
+        let new = config::read(&self.running.source)?;
+        let read = credentials::read(&new, self.key.clone(), &MemoryStore::default())?;
+        let roots = credentials::roots(&new)?;
+
+        let changes = self.running.changes(&new);
+        if new.log != self.running.log {
+            log::set(new.log.as_deref())?;
+        }
+        {
+            let mut trust = self.trust.write();
+            trust.judge.set_freshness(new.freshness);
+            if new.trust != self.running.trust {
+                trust.judge.set_roots(roots);
+            }
+            trust.generation += 1;
+        }
+        let mut inputs = vec![Input::TrustChanged];
+        inputs.extend(read.crls.into_iter().map(Input::Crl));
+        inputs.extend(changes.orders.iter().cloned().map(Input::Order));
+        self.running.take_living(&new);
+        Ok(Reload { inputs, changes })
+    }
+}
