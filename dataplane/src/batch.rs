@@ -4,6 +4,7 @@
 //! at a 64-octet boundary, so that wide loads do not straddle cache lines, with the headers right before it.
 
 use crate::cipher::Job;
+use crate::context::IdHash;
 use crate::ids::{Lcid, SduType};
 use crate::pdu::{self, Address, HeaderTemplate, spec};
 use crate::suite::Suite;
@@ -22,6 +23,9 @@ pub mod limits {
     /// Arena octets a slot of a batch, on average.
     pub const ARENA_PER_SLOT: usize = 2_048;
 }
+
+/// Slots that a stage asks the processor for ahead of their turn: what their contexts take stays well within the first cache.
+pub(crate) const BURST: usize = 64;
 
 /// One frame of a batch: what the stages know of it.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +50,12 @@ pub struct Slot {
     pub sn: u16,
     /// Context of the engine that serves it.
     pub(crate) context: u32,
-    /// Octets 14 and 15 as received.
-    pub(crate) lcid_and_sl: [u8; 2],
+    /// Octets 14 and 15 as received, as one number.
+    pub(crate) lcid_and_sl: u16,
+    /// PDCP header as received, as [`pdu::pdcp_word`] has it.
+    pub(crate) pdcp: u64,
+    /// Of what its context is found by.
+    pub(crate) hash: IdHash,
     /// This pass decides and counts it; an earlier one did otherwise.
     pub(crate) in_hand: bool,
     /// The MAC field was right.
@@ -180,7 +188,9 @@ impl Batch {
             key_id: 0,
             sn: 0,
             context: 0,
-            lcid_and_sl: [0; 2],
+            lcid_and_sl: 0,
+            pdcp: 0,
+            hash: IdHash::default(),
             in_hand: true,
             verified: false,
             mac_len: 0,
@@ -246,7 +256,8 @@ impl Batch {
     }
 }
 
-/// Writes the headers of a frame before its data and pads it; returns SL. The MAC field behind the data is still to come.
+/// Writes the headers of a frame before its data and pads it; gives its associated data. The MAC field behind the data is
+/// still to come.
 #[inline(always)]
 pub(crate) fn write_headers(
     memory: &mut [u8],
@@ -254,17 +265,17 @@ pub(crate) fn write_headers(
     template: &HeaderTemplate,
     pdcp: u64,
     mac_len: usize,
-) -> u8 {
+) -> [u8; 16] {
     let (start, len) = (slot.start as usize, slot.len as usize);
     let sl = pdu::short_length(len + mac_len);
     let head = memory[..start]
         .last_chunk_mut::<{ spec::HEADER_LEN }>()
         .expect("a slot has room for headers before it");
-    template.write(head, slot.lcid, sl, pdcp);
+    let aad = template.write(head, slot.lcid, sl, pdcp);
     if spec::HEADER_LEN + len + mac_len < spec::MIN_FRAME {
         memory[start + len..start + spec::MIN_FRAME - spec::HEADER_LEN].fill(0);
     }
-    sl
+    aad
 }
 
 #[cfg(test)]

@@ -1,8 +1,17 @@
 //! Contexts: the state of one key in one direction, owned by one worker alone. Plain integers, no locks.
+//!
+//! What frames touch of a context is one cache line, so that a burst can ask for the contexts of all its frames at once.
+
+mod places;
+mod table;
+
+pub(crate) use places::{Places, Vacant};
+pub(crate) use table::{ContextTable, IdHash};
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use crate::batch::Slot;
 use crate::cipher::Kernel;
 use crate::cipher::{Cipher, KeyIndex};
 use crate::crypto::{self, KernelError};
@@ -34,6 +43,13 @@ impl ReceiveKey {
         Self { address, tag: (index as u32) << 16 | key_id as u32 }
     }
 
+    /// What the headers of a received frame claim.
+    #[inline(always)]
+    pub(crate) fn of(slot: &Slot) -> Self {
+        // Index and key id stand side by side in the header.
+        Self { address: slot.address, tag: (slot.pdcp >> 40) as u32 & 0x1f_ffff }
+    }
+
     pub(crate) fn key_id(self) -> u16 {
         self.tag as u16
     }
@@ -57,22 +73,67 @@ pub(crate) enum Standing {
 }
 
 /// Receiving side of a PTK or of a KD-sess.
+#[repr(align(64))]
 pub(crate) struct ReceiveContext {
+    /// With `tag`, what frames find it by.
+    pub address: Address,
+    pub tag: u32,
     pub key: KeyIndex,
     pub suite: Suite,
+    /// Octets of the MAC field; 0: the window is advisory.
+    pub mac_len: u8,
     pub direction: u8,
     pub standing: Standing,
     pub phase: LinkPhase,
     /// A frame verified under it.
     pub first_seen: bool,
-    pub id: ReceiveKey,
     pub window: Window,
 }
 
+const _: () = assert!(size_of::<ReceiveContext>() == 64 && size_of::<SendContext>() == 64);
+
+impl Vacant for ReceiveContext {
+    fn vacant() -> Self {
+        Self {
+            address: Address::NONE,
+            tag: u32::MAX,
+            key: KeyIndex(u32::MAX),
+            suite: Suite::Eea0,
+            mac_len: 0,
+            direction: 0,
+            standing: Standing::Gone,
+            phase: LinkPhase::Pending,
+            first_seen: false,
+            window: Window::closed(),
+        }
+    }
+
+    fn is_vacant(&self) -> bool {
+        self.address == Address::NONE
+    }
+}
+
+impl ReceiveContext {
+    /// What frames find it by.
+    #[inline(always)]
+    pub(crate) fn id(&self) -> ReceiveKey {
+        ReceiveKey { address: self.address, tag: self.tag }
+    }
+
+    /// The usual frame: its context is in the table and known to work, and nothing follows from it but its SN being used.
+    #[inline(always)]
+    pub(crate) fn is_settled(&self, sn: u16) -> bool {
+        self.standing == Standing::Entered && self.first_seen && (sn as u32) < SN_HALF
+    }
+}
+
 /// Sending side of a PTK or of a KD-sess.
+#[repr(align(64))]
 pub(crate) struct SendContext {
     pub header: HeaderTemplate,
     pub address: Address,
+    /// PDCP header but for SDU type and SN, as [`pdu::pdcp_word`](crate::pdu::pdcp_word) has it.
+    pub pdcp: u64,
     /// Next SN; [`SN_END`] when all are used.
     pub next_sn: u32,
     /// User data stops here.
@@ -82,6 +143,29 @@ pub(crate) struct SendContext {
     pub direction: u8,
     pub index: u8,
     pub suite: Suite,
+    pub mac_len: u8,
+}
+
+impl Vacant for SendContext {
+    fn vacant() -> Self {
+        Self {
+            header: HeaderTemplate::new(Address::NONE),
+            address: Address::NONE,
+            pdcp: 0,
+            next_sn: SN_END,
+            user_end: 0,
+            key: KeyIndex(u32::MAX),
+            key_id: 0,
+            direction: 0,
+            index: 0,
+            suite: Suite::Eea0,
+            mac_len: 0,
+        }
+    }
+
+    fn is_vacant(&self) -> bool {
+        self.address == Address::NONE
+    }
 }
 
 /// The suites in use by one engine, each made when its first key comes.

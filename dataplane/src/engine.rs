@@ -92,7 +92,7 @@ impl Engine {
     /// As [`Self::protect`].
     pub fn open(&mut self, batch: &mut Batch, now: Now) -> Result<(), KernelError> {
         self.follow(now)?;
-        stages::parse(batch);
+        stages::parse(batch, &self.receivers);
         let mut from = 0;
         while from < batch.len() {
             let (receivers, ciphers, events) = (&mut self.receivers, &mut self.ciphers, &mut self.events);

@@ -170,6 +170,12 @@ impl Lcid {
         if lcid < 32 && LEGAL >> lcid & 1 == 1 { Some(Self(lcid)) } else { None }
     }
 
+    /// A channel of user data; `None` for others.
+    #[inline(always)]
+    pub(crate) const fn user(lcid: u8) -> Option<Self> {
+        if lcid.wrapping_sub(1) < 10 { Some(Self(lcid)) } else { None }
+    }
+
     /// The 5-bit value.
     pub const fn get(self) -> u8 {
         self.0
@@ -202,6 +208,19 @@ impl SduType {
             0 => Some(Self::Ip),
             1 => Some(Self::Arp),
             2 => Some(Self::Pc5Signalling),
+            3 => Some(Self::NonIp),
+            _ => None,
+        }
+    }
+}
+
+impl SduType {
+    /// That of a frame of user data; `None` for PC5-S and for reserved values.
+    #[inline(always)]
+    pub(crate) const fn of_user_data(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(Self::Ip),
+            1 => Some(Self::Arp),
             3 => Some(Self::NonIp),
             _ => None,
         }

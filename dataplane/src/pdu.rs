@@ -51,6 +51,9 @@ const CAST_BIT: u64 = 1 << 48;
 const ID_MASK: u64 = 0xff_ffff;
 
 impl Address {
+    /// No frame's.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
     /// One-to-one.
     pub const fn link(destination: Layer2Id, source: Layer2Id) -> Self {
         Self((destination.get() as u64) << 24 | source.get() as u64)
@@ -129,8 +132,10 @@ pub struct Header {
     pub sn: u16,
     /// Octets of an 802.1Q tag: 0 or 4.
     pub tag_len: u8,
-    /// Octets 14 and 15, which the AEADs authenticate.
-    pub lcid_and_sl: [u8; 2],
+    /// Octets 14 and 15, which the AEADs authenticate, as one number.
+    pub lcid_and_sl: u16,
+    /// The PDCP header as [`pdcp_word`] has it.
+    pub(crate) pdcp: u64,
     /// Where data and MAC field lie in the frame: from `HEADER_LEN + tag_len` to here.
     pub end: u32,
 }
@@ -139,8 +144,60 @@ pub struct Header {
 ///
 /// # Errors
 /// The verdict that the frame is dropped with.
-#[inline]
+#[inline(always)]
 pub fn parse(frame: &[u8]) -> Result<Header, Verdict> {
+    match parse_user_data(frame) {
+        Some(header) => Ok(header),
+        None => parse_any(frame),
+    }
+}
+
+/// The headers of an untagged frame of user data, if it is one and nothing is wrong with it; the same as [`parse_any`]
+/// gives, in half the instructions.
+#[inline(always)]
+fn parse_user_data(frame: &[u8]) -> Option<Header> {
+    // Three octets more than the headers, so that the PDCP header is one load. What is shorter is rare.
+    let head = frame.first_chunk::<{ spec::HEADER_LEN + 3 }>()?;
+    let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let pdcp = u64::from_be_bytes(std::array::from_fn(|i| head[16 + i])) & PDCP_MASK;
+    if word(0) & 0xfeff_ff00 != UNICAST_WORD
+        || word(6) & 0xffff_ff00 != UNICAST_WORD
+        || [head[12], head[13]] != spec::ETHERTYPE.to_be_bytes()
+    {
+        return None;
+    }
+    let lcid = Lcid::user(head[14])?;
+    let sdu_type = SduType::of_user_data(head[16] >> 5)?;
+    let (is_group, index) = (head[0] & 1 == 1, head[16] & 0x1f);
+    let key_id = (pdcp >> 40) as u16;
+    if key_id == 0 || (index != 0 && !is_group) {
+        return None;
+    }
+    let (sl, len) = (head[15], frame.len());
+    let end = if sl == 0 { len } else { spec::SL_FROM + sl as usize };
+    // Where SL is 0 the frame is not a short one; else SL is within its range and the frame not shorter than it says.
+    let fits = if sl == 0 { len >= spec::MIN_FRAME } else { spec::SL_RANGE.contains(&sl) && end <= len };
+    if !fits {
+        return None;
+    }
+    let cast = if is_group { CAST_BIT } else { 0 };
+    Some(Header {
+        address: Address(cast | ((word(3) >> 8) as u64) << 24 | (word(9) >> 8) as u64),
+        lcid,
+        sdu_type,
+        index,
+        key_id,
+        sn: (pdcp >> 24) as u16,
+        tag_len: 0,
+        lcid_and_sl: u16::from_be_bytes([head[14], head[15]]),
+        pdcp,
+        end: end as u32,
+    })
+}
+
+/// Any frame's headers.
+#[inline(never)]
+fn parse_any(frame: &[u8]) -> Result<Header, Verdict> {
     let Some(head) = frame.first_chunk::<{ spec::HEADER_LEN }>() else { return Err(too_short(frame)) };
     if head[12..14] != spec::TPID.to_be_bytes() {
         return parse_untagged(head, 0, frame.len());
@@ -164,7 +221,6 @@ fn too_short(frame: &[u8]) -> Verdict {
 
 /// The headers as three words, so that each check is one comparison:
 /// octets 0-7, octets 8-15, and octets 13-20 (from the EtherType's last on).
-#[inline(always)]
 fn parse_untagged(
     head: &[u8; spec::HEADER_LEN],
     tag_len: usize,
@@ -214,7 +270,8 @@ fn parse_untagged(
         key_id,
         sn,
         tag_len: tag_len as u8,
-        lcid_and_sl: [head[14], sl],
+        lcid_and_sl: middle as u16,
+        pdcp: back << 24,
         end,
     })
 }
@@ -226,9 +283,21 @@ const PREFIXES: u64 = 0x0250_4300_0000_0250;
 const ETHERTYPE_MASK: u64 = 0xffff_0000;
 const ETHERTYPE_AT_4: u64 = (spec::ETHERTYPE as u64) << 16;
 
+/// The unicast prefix before an octet of zero.
+const UNICAST_WORD: u32 =
+    u32::from_be_bytes([spec::UNICAST_PREFIX[0], spec::UNICAST_PREFIX[1], spec::UNICAST_PREFIX[2], 0]);
+/// Five octets before three of zero.
+const PDCP_MASK: u64 = !0xff_ffff;
+
 #[inline(always)]
 fn word(head: &[u8; spec::HEADER_LEN], at: usize) -> u64 {
     u64::from_be_bytes(std::array::from_fn(|i| head[at + i]))
+}
+
+/// SDU type and SN as their part of [`pdcp_word`]; the SDU type of IP is 0.
+#[inline(always)]
+pub(crate) const fn pdcp_of_frame(sdu_type: SduType, sn: u16) -> u64 {
+    (sdu_type as u64) << 61 | (sn as u64) << 24
 }
 
 /// PDCP header and the three octets of zero behind it, as the last word of the associated data.
@@ -237,11 +306,14 @@ pub(crate) const fn pdcp_word(sdu_type: SduType, index: u8, key_id: u16, sn: u16
     (sdu_type as u64) << 61 | (index as u64) << 56 | (key_id as u64) << 40 | (sn as u64) << 24
 }
 
-/// The headers of frames to one address, all but what changes from frame to frame.
+/// The headers of frames to one address, all but what changes from frame to frame; words as they lie in memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeaderTemplate {
+    /// Octets 0 to 7.
     front: u64,
+    /// Octets 8 to 13, then two of zero.
     middle: u64,
+    /// Destination id, source id, two octets of zero: how the associated data begins.
     ids: u64,
 }
 
@@ -249,26 +321,24 @@ impl HeaderTemplate {
     pub(crate) fn new(address: Address) -> Self {
         let e = address.ethernet_header();
         Self {
-            front: u64::from_be_bytes(std::array::from_fn(|i| e[i])),
-            middle: u64::from_be_bytes([e[8], e[9], e[10], e[11], e[12], e[13], 0, 0]),
-            ids: address.get() << 16,
+            front: u64::from_ne_bytes(std::array::from_fn(|i| e[i])),
+            middle: u64::from_ne_bytes([e[8], e[9], e[10], e[11], e[12], e[13], 0, 0]),
+            ids: (address.get() << 16).to_be(),
         }
     }
 
-    /// The header of one frame; `pdcp` as [`pdcp_word`] has it.
+    /// Writes the header of one frame and gives its associated data; `pdcp` as [`pdcp_word`] has it.
     #[inline(always)]
-    pub(crate) fn write(&self, head: &mut [u8; spec::HEADER_LEN], lcid: Lcid, sl: u8, pdcp: u64) {
-        let lcid_and_sl = (lcid.get() as u64) << 8 | sl as u64;
-        let back = (spec::ETHERTYPE as u64) << 56 | lcid_and_sl << 40 | pdcp >> 24;
-        head[..8].copy_from_slice(&self.front.to_be_bytes());
-        head[8..16].copy_from_slice(&(self.middle | lcid_and_sl).to_be_bytes());
+    pub(crate) fn write(&self, head: &mut [u8; spec::HEADER_LEN], lcid: Lcid, sl: u8, pdcp: u64) -> [u8; 16] {
+        let lcid_and_sl = (u16::from_be_bytes([lcid.get(), sl]) as u64).to_be();
+        let back = (spec::ETHERTYPE as u64) << 56 | ((lcid.get() as u64) << 8 | sl as u64) << 40 | pdcp >> 24;
+        head[..8].copy_from_slice(&self.front.to_ne_bytes());
+        head[8..16].copy_from_slice(&(self.middle | lcid_and_sl).to_ne_bytes());
         head[13..].copy_from_slice(&back.to_be_bytes());
-    }
-
-    /// Its associated data.
-    #[inline(always)]
-    pub(crate) fn associated_data(&self, lcid: Lcid, sl: u8, pdcp: u64) -> [u8; 16] {
-        words(self.ids | (lcid.get() as u64) << 8 | sl as u64, pdcp)
+        let mut aad = [0; 16];
+        aad[..8].copy_from_slice(&(self.ids | lcid_and_sl).to_ne_bytes());
+        aad[8..].copy_from_slice(&pdcp.to_be_bytes());
+        aad
     }
 }
 
@@ -288,17 +358,19 @@ pub const fn short_length(data_and_mac: usize) -> u8 {
 #[inline]
 pub fn associated_data(address: Address, lcid_and_sl: [u8; 2], pdcp: [u8; 5]) -> [u8; 16] {
     let [a, b, c, d, e] = pdcp;
-    associated_data_of(address, lcid_and_sl, u64::from_be_bytes([a, b, c, d, e, 0, 0, 0]))
+    associated_data_of(address, u16::from_be_bytes(lcid_and_sl), u64::from_be_bytes([a, b, c, d, e, 0, 0, 0]))
 }
 
 /// The same, with the PDCP header as [`pdcp_word`] has it.
 #[inline(always)]
-pub(crate) fn associated_data_of(address: Address, lcid_and_sl: [u8; 2], pdcp: u64) -> [u8; 16] {
-    words(address.get() << 16 | u16::from_be_bytes(lcid_and_sl) as u64, pdcp)
+pub(crate) fn associated_data_of(address: Address, lcid_and_sl: u16, pdcp: u64) -> [u8; 16] {
+    words(address.get() << 16 | lcid_and_sl as u64, pdcp)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn id(n: u32) -> Layer2Id {
@@ -386,6 +458,25 @@ mod tests {
         }
         assert_eq!(parse(&frame(50)[..20]), Err(Verdict::Short));
         assert_eq!(parse(&[0; 20]), Err(Verdict::NotPc5));
+    }
+
+    proptest! {
+        /// The quick way and the thorough one agree wherever the quick one answers, and it answers for what is usual.
+        #[test]
+        fn user_data_is_parsed_alike(
+            data in 0usize..60, changes in proptest::collection::vec((0usize..24, any::<u8>()), 0..3), cut in 0usize..3,
+        ) {
+            let whole = frame(data);
+            prop_assert!(parse_user_data(&whole).is_some());
+            let mut f = whole;
+            for (at, octet) in changes {
+                f[at] = octet;
+            }
+            f.truncate(f.len() - cut * 15);
+            if let Some(header) = parse_user_data(&f) {
+                prop_assert_eq!(parse_any(&f), Ok(header));
+            }
+        }
     }
 
     #[test]

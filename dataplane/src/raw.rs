@@ -7,6 +7,7 @@
 #![allow(clippy::needless_range_loop, reason = "an index of a lane selects from several arrays at once")]
 
 pub mod cpu;
+pub(crate) mod prefetch;
 pub(crate) mod ring;
 pub(crate) mod sys;
 pub(crate) mod xdp;

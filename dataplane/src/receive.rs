@@ -7,9 +7,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use slab::Slab;
-
-use crate::context::{Budget, Ciphers, FastMap, ReceiveContext, ReceiveKey, SN_HALF, Standing, Tokens};
+use crate::batch::Slot;
+use crate::context::{
+    Budget, Ciphers, ContextTable, FastMap, IdHash, Places, ReceiveContext, ReceiveKey, SN_HALF, Standing,
+    Tokens,
+};
 use crate::crypto::KernelError;
 use crate::ids::{GroupId, KdSessId, Layer2Id, PgkId, PtkId};
 use crate::kdf::{self, FrameKeys};
@@ -53,8 +55,8 @@ const MAX_PTK_JUMP: u16 = 1_024;
 /// Every receiving context of a worker.
 pub(crate) struct Receivers {
     limits: ReceiveLimits,
-    contexts: Slab<ReceiveContext>,
-    table: FastMap<ReceiveKey, u32>,
+    contexts: Places<ReceiveContext>,
+    table: ContextTable,
     /// Reading along: contexts of different keys that came with the same ids; the tag decides frame by frame.
     rivals: FastMap<ReceiveKey, Vec<u32>>,
     /// Contexts on trial in this batch.
@@ -93,8 +95,8 @@ impl Receivers {
     pub(crate) fn new(limits: ReceiveLimits) -> Self {
         Self {
             limits,
-            contexts: Slab::new(),
-            table: FastMap::default(),
+            contexts: Places::new(),
+            table: ContextTable::new(),
             rivals: FastMap::default(),
             tentative: Vec::new(),
             gone: Vec::new(),
@@ -107,14 +109,70 @@ impl Receivers {
         }
     }
 
+    /// What the context of a frame is to be foreseen by; asks the processor for that part of the table.
+    #[inline(always)]
+    pub(crate) fn expect(&self, key: ReceiveKey) -> IdHash {
+        let hash = self.hash(key);
+        self.table.prefetch(hash);
+        hash
+    }
+
+    /// Notes in each slot of a burst the context that it most likely is for, and asks the processor for it.
+    #[inline(always)]
+    pub(crate) fn foresee(&self, burst: &mut [Slot]) {
+        for slot in burst {
+            slot.context = self.table.candidate(slot.hash);
+            self.contexts.prefetch(slot.context);
+        }
+    }
+
+    /// Whether a context in the table may not be the only one with its ids.
     #[inline]
+    pub(crate) fn has_rivals(&self) -> bool {
+        !self.rivals.is_empty()
+    }
+
+    /// The context foreseen for a frame, if it is the right one.
+    #[inline(always)]
+    pub(crate) fn foreseen(&self, context: u32, key: ReceiveKey) -> Option<&ReceiveContext> {
+        self.contexts.get(context).filter(|c| c.id() == key)
+    }
+
     pub(crate) fn find(&self, key: ReceiveKey) -> Option<u32> {
-        self.table.get(&key).copied()
+        self.table.find(self.hash(key), |c| self.contexts[c].id() == key)
+    }
+
+    #[inline(always)]
+    fn hash(&self, key: ReceiveKey) -> IdHash {
+        self.table.hash(key.address, key.tag)
+    }
+
+    /// Puts a context into the table in place of one with the same ids.
+    fn enter(&mut self, key: ReceiveKey, context: u32) {
+        self.table.set(self.hash(key), context, |c| self.contexts[c].id() == key);
+    }
+
+    /// Takes a context out of the table, if it is there.
+    fn leave(&mut self, context: u32) {
+        let hash = self.hash(self.contexts[context].id());
+        self.table.remove(hash, context);
     }
 
     #[inline]
     pub(crate) fn get(&self, context: u32) -> &ReceiveContext {
-        &self.contexts[context as usize]
+        &self.contexts[context]
+    }
+
+    /// Settles the usual frame: verified, new, and nothing follows from it but that its SN is used. Says whether it was one;
+    /// if not, nothing has changed.
+    #[inline(always)]
+    pub(crate) fn settle_usual(&mut self, context: u32, sn: u16, verified: bool) -> bool {
+        let Some(c) = self.contexts.get_mut(context) else { return false };
+        let usual = verified && c.is_settled(sn) && c.window.check(sn).is_ok();
+        if usual {
+            c.window.commit(sn);
+        }
+        usual
     }
 
     /// Whether PC5-S in clear is for us: to one of our ids, or to any group (control knows which ones matter).
@@ -149,7 +207,7 @@ impl Receivers {
         if self.is_own(address.source()) {
             return Ok(Resolved::Drop(Verdict::OwnSource));
         }
-        if let Some(&on_trial) = self.tentative.iter().find(|&&c| self.contexts[c as usize].id == key) {
+        if let Some(&on_trial) = self.tentative.iter().find(|&&c| self.contexts[c].id() == key) {
             return Ok(Resolved::Context(on_trial));
         }
         let group = match address.destination() {
@@ -217,21 +275,19 @@ impl Receivers {
         let mut first = None;
         for root in fitting {
             let context = self.derive(&root, key.address, ptk_id, Standing::Entered, ciphers)?;
-            self.enter(key, context);
+            self.enter_beside(key, context);
             first.get_or_insert(context);
         }
         Ok(first.map_or(Resolved::Drop(Verdict::UnknownKey), Resolved::Context))
     }
 
-    /// Puts a context into the table, or beside those of other keys with the same ids.
-    fn enter(&mut self, key: ReceiveKey, context: u32) {
-        match self.table.get(&key) {
-            Some(&first) if self.limits.monitor => {
+    /// Puts a context into the table, or, reading along, beside those of other keys with the same ids.
+    fn enter_beside(&mut self, key: ReceiveKey, context: u32) {
+        match self.find(key) {
+            Some(first) if self.limits.monitor => {
                 self.rivals.entry(key).or_insert_with(|| vec![first]).push(context);
             }
-            _ => {
-                self.table.insert(key, context);
-            }
+            _ => self.enter(key, context),
         }
     }
 
@@ -284,20 +340,21 @@ impl Receivers {
         let id = ReceiveKey::new(address, root.pgk_id.index(), ptk_id.get());
         let phase = LinkPhase::Active;
         let context = ReceiveContext {
+            address: id.address,
+            tag: id.tag,
             key,
             suite: root.suite,
+            mac_len: root.suite.mac_len() as u8,
             direction: 0,
             standing,
             phase,
             first_seen: false,
-            id,
             window,
         };
-        Ok(self.contexts.insert(context) as u32)
+        Ok(self.contexts.insert(context))
     }
 
     /// Decides a frame that was opened, in order of arrival, and commits what a verified one changes.
-    #[inline]
     pub(crate) fn settle(
         &mut self,
         context: u32,
@@ -306,7 +363,7 @@ impl Receivers {
         ciphers: &mut Ciphers,
         events: &mut Vec<Event>,
     ) -> Verdict {
-        let c = &mut self.contexts[context as usize];
+        let c = &mut self.contexts[context];
         if c.standing == Standing::Gone {
             return Verdict::TooOldKey;
         }
@@ -329,9 +386,9 @@ impl Receivers {
 
     /// The rarer consequences of a verified frame.
     fn verified(&mut self, context: u32, sn: u16, ciphers: &mut Ciphers, events: &mut Vec<Event>) {
-        let c = &mut self.contexts[context as usize];
+        let c = &mut self.contexts[context];
         let first = !std::mem::replace(&mut c.first_seen, true);
-        let id = c.id;
+        let id = c.id();
         let Destination::Group(group) = id.address.destination() else {
             if first
                 && let (Destination::Ue(local), Some(kd_sess)) =
@@ -352,7 +409,7 @@ impl Receivers {
         let limits = self.limits;
         if standing != Standing::Entered {
             c.standing = Standing::Entered;
-            self.table.insert(id, context);
+            self.enter(id, context);
             self.tentative.retain(|&t| t != context);
         }
         let new_sender = !self.senders.contains_key(&state_key);
@@ -394,9 +451,8 @@ impl Receivers {
                 if integrity {
                     state.oldest = state.kept.iter().map(|k| k.0).min().unwrap_or(0).max(state.oldest);
                 }
-                let evicted_context = &mut self.contexts[evicted as usize];
-                evicted_context.standing = Standing::Gone;
-                self.table.remove(&evicted_context.id);
+                self.contexts[evicted].standing = Standing::Gone;
+                self.leave(evicted);
                 self.gone.push(evicted);
             }
         }
@@ -410,19 +466,18 @@ impl Receivers {
             // An identity derived ahead of an older newest is no longer the next one. Frames under it that are under
             // way are still tried, as they would be if they came later.
             if let Some(stale) = state.ahead.take() {
-                let c = &mut self.contexts[stale as usize];
-                c.standing = Standing::Tentative;
-                self.table.remove(&c.id);
+                self.contexts[stale].standing = Standing::Tentative;
+                self.leave(stale);
                 self.tentative.push(stale);
             }
         }
         let state = self.senders.get_mut(&state_key).expect("entered above");
         for &t in &self.tentative {
-            let c = &mut self.contexts[t as usize];
+            let c = &mut self.contexts[t];
             if integrity
-                && c.id.address == id.address
-                && c.id.index() == id.index()
-                && c.id.key_id() < state.oldest
+                && c.id().address == id.address
+                && c.id().index() == id.index()
+                && c.id().key_id() < state.oldest
             {
                 c.standing = Standing::Gone;
             }
@@ -431,12 +486,12 @@ impl Receivers {
         if sn as u32 >= SN_HALF && newest && state.ahead.is_none() {
             let next = PtkId::new(id.key_id()).and_then(PtkId::next);
             let fresh =
-                next.filter(|n| !self.table.contains_key(&ReceiveKey::new(id.address, id.index(), n.get())));
+                next.filter(|n| self.find(ReceiveKey::new(id.address, id.index(), n.get())).is_none());
             // Without a kernel for the suite there would be no context under way either.
             if let Some(next) = fresh
                 && let Ok(ahead) = self.derive(&root, id.address, next, Standing::Ahead, ciphers)
             {
-                self.table.insert(self.contexts[ahead as usize].id, ahead);
+                self.enter(self.contexts[ahead].id(), ahead);
                 if let Some(state) = self.senders.get_mut(&state_key) {
                     state.ahead = Some(ahead);
                 }
@@ -447,7 +502,7 @@ impl Receivers {
     /// After a pass: contexts on trial that nothing verified under, and those that left the table.
     pub(crate) fn bury(&mut self, ciphers: &mut Ciphers) {
         for context in self.tentative.drain(..).chain(self.gone.drain(..)) {
-            if let Some(c) = self.contexts.try_remove(context as usize) {
+            if let Some(c) = self.contexts.remove(context) {
                 ciphers.remove(c.suite, c.key);
             }
         }
@@ -464,33 +519,36 @@ impl Receivers {
         let key = ciphers.insert(root.suite, &FrameKeys::from_kd_sess(&root.kd_sess, root.suite))?;
         let id = ReceiveKey::new(address, 0, root.id.get());
         let context = self.contexts.insert(ReceiveContext {
+            address: id.address,
+            tag: id.tag,
             key,
             suite: root.suite,
+            mac_len: root.suite.mac_len() as u8,
             direction: root.role.receives() as u8,
             standing: Standing::Entered,
             phase: root.phase,
             first_seen: false,
-            id,
             window: Window::new(self.limits.window),
         });
-        self.enter(id, context as u32);
+        self.enter_beside(id, context);
         *self.links.entry(address).or_insert(0) += 1;
         Ok(())
     }
 
     pub(crate) fn update_link(&mut self, root: &LinkRoot) {
         let id = ReceiveKey::new(Address::link(root.local, root.peer), 0, root.id.get());
-        if let Some(&context) = self.table.get(&id) {
-            self.contexts[context as usize].phase = root.phase;
+        if let Some(context) = self.find(id) {
+            self.contexts[context].phase = root.phase;
         }
     }
 
     pub(crate) fn remove_link(&mut self, root: &LinkRoot, ciphers: &mut Ciphers) {
         let address = Address::link(root.local, root.peer);
-        if let Some(context) = self.table.remove(&ReceiveKey::new(address, 0, root.id.get()))
-            && let Some(c) = self.contexts.try_remove(context as usize)
-        {
-            ciphers.remove(c.suite, c.key);
+        if let Some(context) = self.find(ReceiveKey::new(address, 0, root.id.get())) {
+            self.leave(context);
+            if let Some(c) = self.contexts.remove(context) {
+                ciphers.remove(c.suite, c.key);
+            }
         }
         if let Some(n) = self.links.get_mut(&address) {
             *n -= 1;
@@ -539,13 +597,14 @@ impl Receivers {
         let stale: Vec<u32> = self
             .contexts
             .iter()
-            .filter(|(_, c)| of_group(&c.id.address) && c.id.index() == pgk_id.index())
-            .map(|(i, _)| i as u32)
+            .filter(|(_, c)| of_group(&c.id().address) && c.id().index() == pgk_id.index())
+            .map(|(i, _)| i)
             .collect();
         for context in stale {
-            let c = self.contexts.remove(context as usize);
-            self.table.remove(&c.id);
-            ciphers.remove(c.suite, c.key);
+            self.leave(context);
+            if let Some(c) = self.contexts.remove(context) {
+                ciphers.remove(c.suite, c.key);
+            }
         }
     }
 
@@ -577,7 +636,7 @@ impl Receivers {
                 && let Some(ptk_id) = PtkId::new(state.newest)
             {
                 let kept = state.kept.iter().find(|k| k.0 == state.newest);
-                let next_sn = kept.map_or(0, |k| self.contexts[k.1 as usize].window.next());
+                let next_sn = kept.map_or(0, |k| self.contexts[k.1].window.next());
                 floors.push(Floor { sender: address.source(), ptk_id, next_sn });
             }
         }

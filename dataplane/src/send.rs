@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use slab::Slab;
-
-use crate::context::{Ciphers, FastMap, SN_END, SN_HALF, SN_KEPT_FOR_SIGNALLING, SendContext};
+use crate::batch::Slot;
+use crate::context::{
+    Ciphers, ContextTable, FastMap, Places, SN_END, SN_HALF, SN_KEPT_FOR_SIGNALLING, SendContext,
+};
 use crate::crypto::KernelError;
-use crate::ids::{GroupId, KdSessId, Layer2Id, PgkId, PtkId};
+use crate::ids::{GroupId, KdSessId, Layer2Id, PgkId, PtkId, SduType};
 use crate::kdf::{self, FrameKeys};
 use crate::keys::table::{GroupRoot, LinkRoot};
 use crate::keys::{Event, Floor, LinkPhase, UnixSeconds};
-use crate::pdu::{Address, HeaderTemplate};
+use crate::pdu::{self, Address, HeaderTemplate};
 use crate::verdict::Verdict;
 
 /// Every sending context of a worker.
 pub(crate) struct Senders {
-    contexts: Slab<SendContext>,
+    contexts: Places<SendContext>,
     /// Context that user data to an address goes out under.
-    active: FastMap<Address, u32>,
+    active: ContextTable,
     links: FastMap<Address, Vec<LinkSender>>,
     groups: FastMap<Address, GroupSender>,
     /// Contexts used up while frames under them were under way.
@@ -76,8 +77,8 @@ impl GroupProgress {
 impl Senders {
     pub(crate) fn new() -> Self {
         Self {
-            contexts: Slab::new(),
-            active: FastMap::default(),
+            contexts: Places::new(),
+            active: ContextTable::new(),
             links: FastMap::default(),
             groups: FastMap::default(),
             retired: Vec::new(),
@@ -85,12 +86,48 @@ impl Senders {
         }
     }
 
-    /// The context that user data to an address goes out under, if it has a COUNT left.
+    /// Notes in each slot of a burst the context that user data to its address most likely goes out under, and asks the
+    /// processor for it.
     #[inline]
-    pub(crate) fn for_user_data(&mut self, address: Address) -> Option<(u32, &mut SendContext)> {
-        let &context = self.active.get(&address)?;
-        let c = &mut self.contexts[context as usize];
-        if c.next_sn < c.user_end { Some((context, c)) } else { None }
+    pub(crate) fn foresee(&self, burst: &mut [Slot]) {
+        for slot in burst.iter_mut() {
+            slot.hash = self.active.hash(slot.address, 0);
+            self.active.prefetch(slot.hash);
+        }
+        for slot in burst {
+            slot.context = self.active.candidate(slot.hash);
+            self.contexts.prefetch(slot.context);
+        }
+    }
+
+    /// The context foreseen for user data to an address, if it is the right one and has a COUNT left.
+    #[inline(always)]
+    pub(crate) fn foreseen(&mut self, context: u32, address: Address) -> Option<&mut SendContext> {
+        self.contexts.get_mut(context).filter(|c| c.address == address && c.next_sn < c.user_end)
+    }
+
+    /// The context that user data to an address goes out under, if it has a COUNT left.
+    pub(crate) fn for_user_data(&self, address: Address) -> Option<u32> {
+        let context = self.active(address)?;
+        let c = &self.contexts[context];
+        if c.next_sn < c.user_end { Some(context) } else { None }
+    }
+
+    fn active(&self, address: Address) -> Option<u32> {
+        self.active.find(self.active.hash(address, 0), |c| self.contexts[c].address == address)
+    }
+
+    /// User data to an address goes out under this one from now on.
+    fn activate(&mut self, address: Address, context: u32) {
+        let hash = self.active.hash(address, 0);
+        self.active.set(hash, context, |c| self.contexts[c].address == address);
+    }
+
+    /// No context is for user data to an address. A context leaves the table before it leaves its place.
+    fn deactivate(&mut self, address: Address) {
+        if let Some(context) = self.active(address) {
+            self.active.remove(self.active.hash(address, 0), context);
+        }
     }
 
     /// Why there is none, or the next one of a group sender.
@@ -103,7 +140,7 @@ impl Senders {
     ) -> Result<Result<u32, Verdict>, KernelError> {
         if address.is_group() {
             self.next_ptk(address, ciphers, events)
-        } else if self.active.contains_key(&address) {
+        } else if self.active(address).is_some() {
             Ok(Err(Verdict::Exhausted))
         } else {
             Ok(Err(Verdict::NoKey))
@@ -112,12 +149,12 @@ impl Senders {
 
     #[inline]
     pub(crate) fn get(&self, context: u32) -> &SendContext {
-        &self.contexts[context as usize]
+        &self.contexts[context]
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, context: u32) -> &mut SendContext {
-        &mut self.contexts[context as usize]
+        &mut self.contexts[context]
     }
 
     /// Context for PC5-S on a link: the one asked for, or the one in use, or one still pending.
@@ -161,9 +198,11 @@ impl Senders {
             key_id: root.id.get(),
             key,
             address,
+            pdcp: pdcp_of_key(0, root.id.get()),
             next_sn: 0,
             user_end: SN_END - SN_KEPT_FOR_SIGNALLING,
-        }) as u32;
+            mac_len: root.suite.mac_len() as u8,
+        });
         let sender =
             LinkSender { serial: root.serial, id: root.id, phase: root.phase, context, half_told: false };
         self.links.entry(address).or_default().push(sender);
@@ -189,16 +228,16 @@ impl Senders {
         if link.is_empty() {
             self.links.remove(&address);
         }
-        self.remove_context(gone, ciphers);
         self.choose_link(address);
+        self.remove_context(gone, ciphers);
     }
 
     fn choose_link(&mut self, address: Address) {
         let active = self.links.get(&address).and_then(|l| l.iter().find(|s| s.phase == LinkPhase::Active));
         match active.map(|s| s.context) {
-            Some(context) => self.active.insert(address, context),
-            None => self.active.remove(&address),
-        };
+            Some(context) => self.activate(address, context),
+            None => self.deactivate(address),
+        }
     }
 
     pub(crate) fn set_group(&mut self, root: &Arc<GroupRoot>) {
@@ -268,7 +307,7 @@ impl Senders {
     }
 
     fn drop_group_contexts(&mut self, address: Address, ciphers: &mut Ciphers) {
-        self.active.remove(&address);
+        self.deactivate(address);
         let Some(sender) = self.groups.get_mut(&address) else { return };
         sender.serial = NO_KEY;
         for (_, context) in [sender.current.take(), sender.ahead.take()].into_iter().flatten() {
@@ -293,11 +332,12 @@ impl Senders {
                 if sender.roots.iter().any(lacks_grant) { Verdict::NoGrant } else { Verdict::NoKey };
             return Ok(Err(verdict));
         }
-        if let Some((_, old)) = sender.current.take() {
+        let (old, ahead) = (sender.current.take(), sender.ahead.take());
+        if let Some((_, old)) = old {
             self.retired.push(old);
-            self.active.remove(&address);
+            self.deactivate(address);
         }
-        let (ptk_id, context) = match sender.ahead.take() {
+        let (ptk_id, context) = match ahead {
             Some(ahead) => ahead,
             None => match self.derive_next(address, ciphers)? {
                 Some(made) => made,
@@ -306,7 +346,6 @@ impl Senders {
         };
         let Some(sender) = self.groups.get_mut(&address) else { return Ok(Err(Verdict::NoKey)) };
         sender.current = Some((ptk_id, context));
-        self.active.insert(address, context);
         let serial = sender.serial;
         if let Some(p) = sender.roots.iter_mut().find(|p| p.root.serial == serial) {
             let (local, group, pgk_id) = (p.root.local, p.root.group, p.root.pgk_id);
@@ -322,6 +361,7 @@ impl Senders {
                 events.push(Event::GroupHalfUsed { local, group, pgk_id });
             }
         }
+        self.activate(address, context);
         Ok(Ok(context))
     }
 
@@ -362,14 +402,16 @@ impl Senders {
             key_id: ptk_id.get(),
             key,
             address,
+            pdcp: pdcp_of_key(root.pgk_id.index(), ptk_id.get()),
             next_sn: 0,
             user_end: SN_END,
+            mac_len: root.suite.mac_len() as u8,
         });
-        Ok(Some((ptk_id, context as u32)))
+        Ok(Some((ptk_id, context)))
     }
 
     fn remove_context(&mut self, context: u32, ciphers: &mut Ciphers) {
-        if let Some(gone) = self.contexts.try_remove(context as usize) {
+        if let Some(gone) = self.contexts.remove(context) {
             ciphers.remove(gone.suite, gone.key);
         }
     }
@@ -394,6 +436,11 @@ impl Senders {
         let link = self.links.get(&Address::link(peer, local))?;
         link.iter().find(|s| s.id == id).map(|s| self.get(s.context).next_sn)
     }
+}
+
+/// What of the PDCP header is the same in every frame under a key.
+fn pdcp_of_key(index: u8, key_id: u16) -> u64 {
+    pdu::pdcp_word(SduType::Ip, index, key_id, 0)
 }
 
 /// Whether a context that used `sn` now wants its successor prepared.

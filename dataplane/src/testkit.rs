@@ -116,7 +116,7 @@ impl ModelFrame<'_> {
         let len = (header.end as usize).checked_sub(start + self.suite.mac_len())?;
         let mut cipher = crypto::cipher(self.suite, Kernel::Portable).expect("portable code is everywhere");
         let key = cipher.insert(&self.keys());
-        let mut jobs = [Job { key, ..self.job(header.lcid_and_sl, self.pdcp(), start, len) }];
+        let mut jobs = [Job { key, ..self.job(header.lcid_and_sl.to_be_bytes(), self.pdcp(), start, len) }];
         cipher.open(&mut plain, &mut jobs);
         jobs[0].verified.then(|| plain[start..start + len].to_vec())
     }

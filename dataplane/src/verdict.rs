@@ -106,6 +106,12 @@ impl Counters {
         self.0[verdict as usize] += 1;
     }
 
+    /// So many more.
+    #[inline]
+    pub(crate) fn count_many(&mut self, verdict: Verdict, frames: u64) {
+        self.0[verdict as usize] += frames;
+    }
+
     /// Frames of one verdict.
     pub const fn get(&self, verdict: Verdict) -> u64 {
         self.0[verdict as usize]

@@ -11,15 +11,20 @@ pub mod limits {
 }
 
 /// Which SNs of one key and direction were received. SNs do not wrap: a key ends at 65,535.
+///
+/// Frames that come in order touch the window itself alone and not the ring behind it: the newest word is kept apart.
 #[derive(Clone)]
 pub struct Window {
+    /// Bits of the 64 SNs, from a multiple of 64 on, that the highest one committed is of. The ring gets them when a
+    /// higher word begins.
+    newest: u64,
+    /// Bit (SN mod bits) of a ring one word wider than the width, so that a word entered is cleared whole.
+    ring: Box<[u64]>,
     /// One above the highest SN committed; below it by `width` everything is too old.
     next: u32,
     /// SNs below this were used before the window began.
     floor: u32,
-    width: u32,
-    /// Bit (SN mod bits) of a ring one word wider than `width`, so that a word entered is cleared whole.
-    ring: Box<[u64]>,
+    width: u16,
 }
 
 impl Window {
@@ -32,7 +37,12 @@ impl Window {
     pub fn from_floor(width: u32, floor: u32) -> Self {
         let width = width.clamp(64, limits::MAX_WIDTH).next_multiple_of(64);
         let words = (width as usize / 64 + 1).next_power_of_two();
-        Self { next: 0, floor, width, ring: vec![0; words].into() }
+        Self { newest: 0, ring: vec![0; words].into(), next: 0, floor, width: width as u16 }
+    }
+
+    /// Every SN counts as received.
+    pub(crate) fn closed() -> Self {
+        Self { newest: 0, ring: Box::default(), next: 0, floor: u32::MAX, width: 64 }
     }
 
     /// Whether a frame with this SN could still be accepted. A refusal is final, whatever comes in between.
@@ -45,28 +55,42 @@ impl Window {
         if sn >= self.next {
             return if sn >= self.floor { Ok(()) } else { Err(Verdict::TooOld) };
         }
-        if sn + self.width < self.next || sn < self.floor {
+        if sn + (self.width as u32) < self.next || sn < self.floor {
             return Err(Verdict::TooOld);
         }
-        let (word, bit) = self.place(sn);
-        if self.ring[word] & bit != 0 { Err(Verdict::Replayed) } else { Ok(()) }
+        let word = if sn / 64 == self.newest_word() { self.newest } else { self.ring[self.place(sn / 64)] };
+        if word & bit(sn) != 0 { Err(Verdict::Replayed) } else { Ok(()) }
     }
 
     /// Remembers the SN of a verified frame that [`Self::check`] let pass just before.
     #[inline]
     pub fn commit(&mut self, sn: u16) {
         let sn = sn as u32;
-        if sn >= self.next {
-            let words = self.ring.len() as u32;
-            let last = if self.next == 0 { 0 } else { (self.next - 1) / 64 };
-            let enters = (sn / 64 - last).min(words);
-            for w in 0..enters {
-                self.ring[((sn / 64 - w) % words) as usize] = 0;
-            }
-            self.next = sn + 1;
+        if sn / 64 != self.newest_word() {
+            return self.commit_elsewhere(sn);
         }
-        let (word, bit) = self.place(sn);
-        self.ring[word] |= bit;
+        self.newest |= bit(sn);
+        self.next = self.next.max(sn + 1);
+    }
+
+    /// Commits an SN outside the newest word.
+    #[inline(never)]
+    fn commit_elsewhere(&mut self, sn: u32) {
+        let (word, newest) = (sn / 64, self.newest_word());
+        let place = self.place(word);
+        if word < newest {
+            self.ring[place] |= bit(sn);
+            return;
+        }
+        let left = self.place(newest);
+        self.ring[left] = self.newest;
+        let enters = (word - newest).min(self.ring.len() as u32);
+        for w in 0..enters {
+            let entered = self.place(word - w);
+            self.ring[entered] = 0;
+        }
+        self.newest = bit(sn);
+        self.next = sn + 1;
     }
 
     /// Raises the floor: SNs below it count as received.
@@ -84,10 +108,22 @@ impl Window {
         self.next != 0
     }
 
-    #[inline]
-    fn place(&self, sn: u32) -> (usize, u64) {
-        ((sn as usize / 64) & (self.ring.len() - 1), 1 << (sn % 64))
+    /// Which 64 SNs `newest` is about; the first ones before anything was committed.
+    #[inline(always)]
+    fn newest_word(&self) -> u32 {
+        self.next.saturating_sub(1) / 64
     }
+
+    /// Where a word stands in the ring.
+    #[inline(always)]
+    fn place(&self, word: u32) -> usize {
+        word as usize & (self.ring.len() - 1)
+    }
+}
+
+#[inline(always)]
+const fn bit(sn: u32) -> u64 {
+    1 << (sn % 64)
 }
 
 #[cfg(test)]

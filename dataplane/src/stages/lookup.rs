@@ -1,4 +1,4 @@
-use crate::batch::{Batch, Slot};
+use crate::batch::{BURST, Batch, Slot};
 use crate::cipher::Job;
 use crate::context::{Ciphers, ReceiveContext, ReceiveKey};
 use crate::crypto::KernelError;
@@ -7,11 +7,14 @@ use crate::ids::Lcid;
 use crate::keys::{Event, LinkPhase};
 use crate::pdu;
 use crate::receive::{Receivers, Resolved};
+use crate::suite::Suite;
 use crate::verdict::Verdict;
 
 /// Finds the context of each parsed frame from slot `from` on and makes its job. Returns where it stopped: at the end, or
 /// before a frame whose fate hangs on one of the same sender that is not settled yet. Settling first makes
 /// verdicts independent of how frames fell into batches.
+///
+/// A burst is gone through three times: table, contexts, jobs. Each time asks the processor for what the next one needs.
 pub(crate) fn lookup(
     batch: &mut Batch,
     from: usize,
@@ -21,83 +24,136 @@ pub(crate) fn lookup(
     events: &mut Vec<Event>,
 ) -> Result<usize, KernelError> {
     let (memory, slots, jobs) = batch.memory_mut();
-    for i in from..slots.len() {
-        let slot = &slots[i];
+    let mut at = from;
+    while at < slots.len() {
+        let end = slots.len().min(at + BURST);
+        receivers.foresee(&mut slots[at..end]);
+        loop {
+            at += admit_foreseen(&mut slots[at..end], at, receivers, jobs);
+            if at == end {
+                break;
+            }
+            match search(slots, from, at, memory, receivers, ciphers, now, events)? {
+                Found::Context(context) => {
+                    slots[at].context = context;
+                    admit(&mut slots[at], receivers.get(context), at, jobs);
+                }
+                Found::Verdict(verdict) => slots[at].verdict = verdict,
+                Found::HangsOnAnother => return Ok(at),
+            }
+            at += 1;
+        }
+    }
+    Ok(slots.len())
+}
+
+/// Makes the jobs of user data under the contexts foreseen. Returns how many slots it has come through: all, or those
+/// before one that is something else. The first of them is slot `first` of the batch.
+#[inline(always)]
+fn admit_foreseen(
+    burst: &mut [Slot],
+    first: usize,
+    receivers: &Receivers,
+    jobs: &mut [Vec<Job>; Suite::COUNT],
+) -> usize {
+    let unambiguous = !receivers.has_rivals();
+    for (n, slot) in burst.iter_mut().enumerate() {
         if slot.verdict != Verdict::Pending {
             continue;
         }
-        if slot.lcid == Lcid::CLEAR {
-            slots[i].verdict = receivers.hears(slot.address).err().unwrap_or(Verdict::Accepted);
-            continue;
+        match receivers.foreseen(slot.context, ReceiveKey::of(slot)) {
+            Some(c) if slot.lcid.is_user() && unambiguous => admit(slot, c, first + n, jobs),
+            _ => return n,
         }
-        if slot.address.is_group() && !slot.lcid.is_user() {
-            // No key or membership message is believed because it came under a group key.
-            slots[i].verdict = Verdict::Reserved;
-            continue;
-        }
-        let key = ReceiveKey::new(slot.address, slot.index, slot.key_id);
-        let context = match receivers.find(key) {
-            Some(context) => context,
-            None => {
-                let under_way = |s: &Slot| s.verdict == Verdict::Pending && s.address == slot.address;
-                if slot.address.is_group() && slots[from..i].iter().any(under_way) {
-                    return Ok(i);
-                }
-                // Rare enough: nobody seen before, or somebody who will not be.
-                match receivers.resolve(key, now.unix_seconds, now.monotonic_ns, ciphers, events)? {
-                    Resolved::Context(context) => context,
-                    Resolved::Drop(verdict) => {
-                        slots[i].verdict = verdict;
-                        continue;
-                    }
-                }
-            }
-        };
-        let context = match receivers.rivals(key) {
-            Some(rivals) => {
-                first_that_opens(rivals, &slots[i], memory, receivers, ciphers).unwrap_or(context)
-            }
-            None => context,
-        };
-        let c = receivers.get(context);
-        let slot = &mut slots[i];
-        if c.phase == LinkPhase::Pending && slot.lcid.is_user() {
-            slot.verdict = Verdict::Phase;
-            continue;
-        }
-        let mac_len = c.suite.mac_len() as u32;
-        let Some(len) = slot.len.checked_sub(mac_len) else {
-            slot.verdict = Verdict::Short;
-            continue;
-        };
-        slot.context = context;
-        slot.len = len;
-        slot.mac_len = mac_len as u8;
-        slot.verified = false;
-        // Only a filter that saves work: settling decides, in order of arrival. What is refused now stays refused.
-        if c.window.check(slot.sn).is_err() && c.suite.has_integrity() {
-            continue;
-        }
-        jobs[c.suite as usize].push(job(slot, c, i));
     }
-    Ok(slots.len())
+    burst.len()
+}
+
+/// Makes the job of a frame under its context, or drops it.
+#[inline(always)]
+fn admit(slot: &mut Slot, c: &ReceiveContext, i: usize, jobs: &mut [Vec<Job>; Suite::COUNT]) {
+    if c.phase == LinkPhase::Pending && slot.lcid.is_user() {
+        slot.verdict = Verdict::Phase;
+        return;
+    }
+    let Some(len) = slot.len.checked_sub(c.mac_len as u32) else {
+        slot.verdict = Verdict::Short;
+        return;
+    };
+    slot.len = len;
+    slot.mac_len = c.mac_len;
+    slot.verified = false;
+    // Only a filter that saves work: settling decides, in order of arrival. What is refused now stays refused.
+    if c.window.check(slot.sn).is_err() && c.mac_len != 0 {
+        return;
+    }
+    jobs[c.suite as usize].push(job(slot, c, i));
 }
 
 /// The job that opens a slot whose `len` is without the MAC field.
 #[inline(always)]
 fn job(slot: &Slot, c: &ReceiveContext, i: usize) -> Job {
-    let pdcp = pdu::pdcp_word(slot.sdu_type, slot.index, slot.key_id, slot.sn);
     Job {
-        aad: pdu::associated_data_of(slot.address, slot.lcid_and_sl, pdcp),
+        aad: pdu::associated_data_of(slot.address, slot.lcid_and_sl, slot.pdcp),
         start: slot.start,
         len: slot.len,
         key: c.key,
-        count: (slot.key_id as u32) << 16 | slot.sn as u32,
+        // Key id and SN stand side by side in the header.
+        count: (slot.pdcp >> 24) as u32,
         bearer_direction: Job::pack_bearer_direction(slot.lcid.get(), c.direction),
         clear_data: slot.lcid == Lcid::SECURITY_MODE && c.direction == 1,
         verified: false,
         slot: i as u16,
     }
+}
+
+/// What a frame is under.
+enum Found {
+    Context(u32),
+    /// Nothing: decided.
+    Verdict(Verdict),
+    /// A frame before it, of the same sender, has to be settled first.
+    HangsOnAnother,
+}
+
+/// Finds the context of a frame that is not simply user data under a context in the table.
+#[expect(clippy::too_many_arguments, reason = "one caller, which has them all")]
+#[inline(never)]
+fn search(
+    slots: &[Slot],
+    from: usize,
+    i: usize,
+    memory: &[u8],
+    receivers: &mut Receivers,
+    ciphers: &mut Ciphers,
+    now: Now,
+    events: &mut Vec<Event>,
+) -> Result<Found, KernelError> {
+    let slot = &slots[i];
+    if slot.lcid == Lcid::CLEAR {
+        return Ok(Found::Verdict(receivers.hears(slot.address).err().unwrap_or(Verdict::Accepted)));
+    }
+    if slot.address.is_group() && !slot.lcid.is_user() {
+        // No key or membership message is believed because it came under a group key.
+        return Ok(Found::Verdict(Verdict::Reserved));
+    }
+    let key = ReceiveKey::of(slot);
+    let context = match receivers.find(key) {
+        Some(context) => context,
+        None => {
+            let under_way = |s: &Slot| s.verdict == Verdict::Pending && s.address == slot.address;
+            if slot.address.is_group() && slots[from..i].iter().any(under_way) {
+                return Ok(Found::HangsOnAnother);
+            }
+            // Rare enough: nobody seen before, or somebody who will not be.
+            match receivers.resolve(key, now.unix_seconds, now.monotonic_ns, ciphers, events)? {
+                Resolved::Context(context) => context,
+                Resolved::Drop(verdict) => return Ok(Found::Verdict(verdict)),
+            }
+        }
+    };
+    let of_rivals = receivers.rivals(key).and_then(|r| first_that_opens(r, slot, memory, receivers, ciphers));
+    Ok(Found::Context(of_rivals.unwrap_or(context)))
 }
 
 /// Reading along: ids can come back with other keys, so each one that fits is tried on a copy.
@@ -111,7 +167,7 @@ fn first_that_opens(
 ) -> Option<u32> {
     rivals.iter().copied().find(|&context| {
         let c = receivers.get(context);
-        let Some(len) = slot.len.checked_sub(c.suite.mac_len() as u32) else { return false };
+        let Some(len) = slot.len.checked_sub(c.mac_len as u32) else { return false };
         let from = slot.start as usize - Job::HEADER_LEN;
         let mut copy = memory[from..slot.start as usize + slot.len as usize].to_vec();
         let moved = Slot { start: Job::HEADER_LEN as u32, len, ..*slot };

@@ -20,15 +20,25 @@ pub(crate) fn settle_opened(
     events: &mut Vec<Event>,
 ) {
     let (memory, slots, _) = batch.memory_mut();
+    let mut accepted = 0;
     for slot in slots[from..to].iter_mut().filter(|s| s.in_hand) {
         if slot.verdict == Verdict::Pending {
-            slot.verdict = receivers.settle(slot.context, slot.sn, slot.verified, ciphers, events);
+            slot.verdict = if receivers.settle_usual(slot.context, slot.sn, slot.verified) {
+                Verdict::Accepted
+            } else {
+                receivers.settle(slot.context, slot.sn, slot.verified, ciphers, events)
+            };
         }
-        counters.count(slot.verdict);
-        if slot.verdict == Verdict::Accepted && !slot.lcid.is_user() {
+        if slot.verdict != Verdict::Accepted {
+            counters.count(slot.verdict);
+            continue;
+        }
+        accepted += 1;
+        if !slot.lcid.is_user() {
             events.push(Event::Signalling(signalling(slot, memory)));
         }
     }
+    counters.count_many(Verdict::Accepted, accepted);
     if receivers.has_buried() {
         receivers.bury(ciphers);
     }

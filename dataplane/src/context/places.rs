@@ -1,0 +1,78 @@
+//! Where contexts live: a place each, by number, found without touching it.
+
+use crate::raw::prefetch;
+
+/// What stands where there is no context.
+pub(crate) trait Vacant {
+    /// A context that nothing is ever found under.
+    fn vacant() -> Self;
+
+    fn is_vacant(&self) -> bool;
+}
+
+/// Contexts side by side, numbered from 0; numbers of removed ones come back.
+///
+/// A slab that keeps "none" as a value of its own: asking for a context ahead takes its address alone.
+pub(crate) struct Places<T> {
+    all: Vec<T>,
+    free: Vec<u32>,
+}
+
+impl<T: Vacant> Places<T> {
+    pub(crate) const fn new() -> Self {
+        Self { all: Vec::new(), free: Vec::new() }
+    }
+
+    pub(crate) fn insert(&mut self, context: T) -> u32 {
+        if let Some(place) = self.free.pop() {
+            self.all[place as usize] = context;
+            return place;
+        }
+        self.all.push(context);
+        self.all.len() as u32 - 1
+    }
+
+    /// Takes a context out, if there is one.
+    pub(crate) fn remove(&mut self, place: u32) -> Option<T> {
+        let context = self.all.get_mut(place as usize).filter(|c| !c.is_vacant())?;
+        self.free.push(place);
+        Some(std::mem::replace(context, T::vacant()))
+    }
+
+    /// Asks the processor for a context; a place that there is not asks for nothing.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, place: u32) {
+        prefetch::near(&self.all, place as usize);
+    }
+
+    /// The context there, which may be a vacant one.
+    #[inline(always)]
+    pub(crate) fn get(&self, place: u32) -> Option<&T> {
+        self.all.get(place as usize)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
+        self.all.get_mut(place as usize)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..).zip(&self.all).filter(|(_, c)| !c.is_vacant())
+    }
+}
+
+impl<T> std::ops::Index<u32> for Places<T> {
+    type Output = T;
+
+    #[inline(always)]
+    fn index(&self, place: u32) -> &T {
+        &self.all[place as usize]
+    }
+}
+
+impl<T> std::ops::IndexMut<u32> for Places<T> {
+    #[inline(always)]
+    fn index_mut(&mut self, place: u32) -> &mut T {
+        &mut self.all[place as usize]
+    }
+}
