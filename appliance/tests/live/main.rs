@@ -1,0 +1,12 @@
+//! The appliance live: processes in network namespaces of their own on one wire, with programs that talk through them,
+//! eavesdroppers and attackers. Needs root; skipped with the reason elsewhere.
+//!
+//! Scenarios run one after the other, since most of them look at times. `PC5_LIVE=long` makes those that have a long form
+//! run it (`docs/operations.md`).
+#![allow(clippy::unwrap_used)]
+
+mod demo;
+mod lab;
+mod rekey;
+mod traffic;
+mod wire;
