@@ -54,7 +54,10 @@ impl Lab {
         // No learning: everybody on the bridge sees every frame.
         hub.ip("link add br0 type bridge ageing_time 0 mcast_snooping 0").unwrap();
         hub.ip("link set br0 up").unwrap();
-        let lab = Self { hub, temp: tempfile::tempdir().unwrap(), _alone: alone };
+        // In memory where there is room: times here are those of the appliance, not of a disk that others keep busy.
+        let shm = Path::new("/dev/shm");
+        let temp = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
+        let lab = Self { hub, temp: temp.unwrap(), _alone: alone };
         lab.pc5(&["pki", "root", "pki", "--plmn", "001-01"]);
         Some(lab)
     }
@@ -91,7 +94,8 @@ impl Lab {
 
     /// An appliance in a namespace that is there, with a certificate that is there.
     pub(crate) fn node_at(&self, space: Namespace, name: &str, role: &str, config: &Text) -> Node {
-        let (admin, file) = (self.folder().join(format!("{name}.sock")), self.folder().join(format!("{name}.toml")));
+        let (admin, file) =
+            (self.folder().join(format!("{name}.sock")), self.folder().join(format!("{name}.toml")));
         let port = config.port.as_deref().unwrap_or("kind = \"auto\"\ninterface = \"eth0\"");
         let text = format!(
             "role = \"{role}\"\nadmin = \"{name}.sock\"\nstate = \"{name}.sqlite\"\nkey_log = \"{name}.keys\"\n\
@@ -232,6 +236,13 @@ impl Node {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
+    /// What helps to understand a failure.
+    pub(crate) fn story(&self) -> String {
+        let screen = |what| self.show(what).map_or_else(String::new, |s| s.to_string());
+        let screens = ["drops", "links", "keys", "groups"].map(screen);
+        format!("{}\n{}\n{}", self.name, self.log(), screens.join("\n"))
+    }
+
     /// An order or question to its admin socket.
     pub(crate) fn ask(&self, args: &[&str]) -> Output {
         let mut all = args.to_vec();
@@ -300,13 +311,19 @@ impl Node {
 
 /// A UDP socket in a UE's namespace that hears the multicast address too.
 pub(crate) fn listener(node: &Node, n: u8) -> UdpSocket {
+    let socket = listener_at(node, 7000);
+    socket.join_multicast_v4(&MULTICAST, &Ipv4Addr::new(10, 77, 0, n)).unwrap();
+    socket
+}
+
+/// A UDP socket in a UE's namespace.
+pub(crate) fn listener_at(node: &Node, port: u16) -> UdpSocket {
     let open = || {
         let s = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         // Root may have more than the system's limit; without, what there is.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&s, 32 << 20);
-        s.bind(&SocketAddr::from(([0, 0, 0, 0], 7000)).into()).unwrap();
+        s.bind(&SocketAddr::from(([0, 0, 0, 0], port)).into()).unwrap();
         let s = UdpSocket::from(s);
-        s.join_multicast_v4(&MULTICAST, &Ipv4Addr::new(10, 77, 0, n)).unwrap();
         s.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         s
     };

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod demo;
+mod kill;
 mod lab;
 mod rekey;
 mod traffic;

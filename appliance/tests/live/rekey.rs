@@ -65,7 +65,12 @@ fn nothing_is_lost_to_rekeying_under_load() {
             if n == 0 || USUAL.contains(&cause.as_str()) {
                 continue;
             }
-            assert!(OVERLOAD.contains(&cause.as_str()), "{}: {n} dropped as {cause}\n{}", node.name, node.log());
+            assert!(
+                OVERLOAD.contains(&cause.as_str()),
+                "{}: {n} dropped as {cause}\n{}",
+                node.name,
+                node.log()
+            );
             excused += n;
         }
     }

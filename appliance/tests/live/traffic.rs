@@ -27,20 +27,44 @@ impl Pool {
     }
 }
 
+/// Numbers that a printed seed brings back: xorshift64*.
+pub(crate) struct Random {
+    seed: u64,
+    state: u64,
+}
+
+impl Random {
+    /// By `PC5_SEED`, else by the clock.
+    pub(crate) fn new() -> Self {
+        let clock = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        let seed = std::env::var("PC5_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(clock) | 1;
+        Self { seed, state: seed }
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// 0 to `n` - 1.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        (self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+    }
+}
+
 /// Sends until stopped; gives how many went.
 pub(crate) struct Sender {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<u64>,
-    /// Sent so far.
-    pub(crate) sent: Arc<AtomicU64>,
 }
 
 impl Sender {
     /// `rate` in bit/s of UDP payload, in bursts of about a millisecond.
     pub(crate) fn new(socket: UdpSocket, to: SocketAddr, pool: Arc<Pool>, rate: u64, len: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let sent = Arc::new(AtomicU64::new(0));
-        let (ends, count) = (stop.clone(), sent.clone());
+        let ends = stop.clone();
         let thread = std::thread::spawn(move || {
             let (began, mut n, mut datagram) = (Instant::now(), 0u64, Vec::new());
             while !ends.load(Ordering::Relaxed) {
@@ -54,12 +78,11 @@ impl Sender {
                         n += 1;
                     }
                 }
-                count.store(n, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(1));
             }
             n
         });
-        Self { stop, thread, sent }
+        Self { stop, thread }
     }
 
     pub(crate) fn stop(self) -> u64 {

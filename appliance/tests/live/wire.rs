@@ -33,7 +33,8 @@ impl Eavesdropper {
         let all = 3u16; // ETH_P_ALL
         let socket = space
             .inside(|| {
-                let s = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(all.to_be())))).unwrap();
+                let s = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(all.to_be()))))
+                    .unwrap();
                 // Root may have more than the system's limit; without, what there is.
                 let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&s, 256 << 20);
                 s.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -91,7 +92,8 @@ struct GroupKey {
 
 impl Decoder {
     pub(crate) fn new(key_log: &str) -> Self {
-        let (mut groups, mut links) = (HashMap::<u32, Vec<GroupKey>>::new(), HashMap::<_, Vec<[u8; 32]>>::new());
+        let (mut groups, mut links) =
+            (HashMap::<u32, Vec<GroupKey>>::new(), HashMap::<_, Vec<[u8; 32]>>::new());
         for line in keylog::parse(key_log).unwrap() {
             match line {
                 KeyLogLine::Group { group, pgk_id, suite, pgk } => {
@@ -123,10 +125,11 @@ impl Decoder {
                 let keys = self.groups.get(&group.get())?;
                 // The newest first: an index comes back after 31 epochs.
                 for k in keys.iter().rev().filter(|k| k.index == header.index) {
-                    let ready = self.ready.entry((k.octets, source.get(), header.key_id)).or_insert_with(|| {
-                        let ptk = ptk(&k.key, source, PtkId::new(header.key_id).unwrap(), group);
-                        cipher(&FrameKeys::from_ptk(&ptk, Suite::Aes256Gcm))
-                    });
+                    let ready =
+                        self.ready.entry((k.octets, source.get(), header.key_id)).or_insert_with(|| {
+                            let ptk = ptk(&k.key, source, PtkId::new(header.key_id).unwrap(), group);
+                            cipher(&FrameKeys::from_ptk(&ptk, Suite::Aes256Gcm))
+                        });
                     if let Some(sdu) = open(ready, frame, &header, 0) {
                         return Some(Opened { header, key: k.octets, direction: 0, sdu });
                     }
@@ -197,7 +200,8 @@ pub(crate) fn judge(frames: &[Seen], key_log: &str) -> Judged {
             judged.others += 1;
             continue;
         }
-        let header = parse(frame).unwrap_or_else(|v| panic!("a frame of ours is dropped as {v:?}: {frame:02x?}"));
+        let header =
+            parse(frame).unwrap_or_else(|v| panic!("a frame of ours is dropped as {v:?}: {frame:02x?}"));
         if header.key_id == 0 {
             judged.clear += 1;
             continue;

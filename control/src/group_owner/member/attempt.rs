@@ -248,6 +248,12 @@ impl Member {
         }
         self.backoff = FIRST_BACKOFF;
         self.link = Some(link);
+        // The owner did restart: what announced it was true, and the next restart may follow soon. What was not true
+        // finds the instance unchanged, and waits.
+        let instance = self.ring.instance();
+        if std::mem::replace(&mut self.proved_instance, instance) != instance {
+            self.announced_again_at = Duration::ZERO;
+        }
     }
 
     /// What the clock brings for a join under way.

@@ -53,6 +53,8 @@ pub struct Member {
     backoff: Duration,
     /// No attempt because of an announcement before.
     announced_again_at: Duration,
+    /// Instance of the owner that the last confirmed join was with.
+    proved_instance: Option<[u8; 8]>,
     wanted: bool,
     heard_owner: Option<Layer2Id>,
     /// Our clock minus the owner's, seconds, as of the last join.
@@ -111,6 +113,7 @@ impl Member {
             next_attempt: None,
             backoff: attempt::FIRST_BACKOFF,
             announced_again_at: Duration::ZERO,
+            proved_instance: None,
             wanted: false,
             heard_owner,
             offset: 0,
