@@ -30,6 +30,8 @@ pub(crate) enum ToData {
     Left { owner: Layer2Id, member: Layer2Id },
     /// Owner: whom group data reaches over links.
     Audience { group: GroupId, by_link: Vec<Layer2Id> },
+    /// Owner: a group is sent under another key.
+    Changed { group: GroupId },
     /// UE: where data goes, or that there is no link.
     Uplink(Option<Layer2Id>),
     /// Tell how it stands.

@@ -304,6 +304,9 @@ impl Control {
             }
             Notice::GroupKey { group, epoch, pgk_id, exclusive } => {
                 info!(%group, epoch, pgk_id = pgk_id.0, exclusive, "group key");
+                if owner {
+                    self.data.tell(ToData::Changed { group: *group });
+                }
                 "group_key"
             }
             Notice::Rekeyed { peer, id, refreshed, .. } => {

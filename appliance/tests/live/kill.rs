@@ -2,6 +2,7 @@
 //! comes twice, and everybody is back soon.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, Node, listener_at, long, talker};
@@ -58,15 +59,22 @@ impl Streams {
     }
 }
 
-fn copy(node: &Node, to: &str) {
+/// Where the copy of a state file is.
+fn old(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".old");
+    name.into()
+}
+
+fn keep_copy(node: &Node) {
     for file in node.state_files().iter().filter(|f| f.exists()) {
-        std::fs::copy(file, file.with_added_extension(to)).unwrap();
+        std::fs::copy(file, old(file)).unwrap();
     }
 }
 
-fn restore(node: &Node, from: &str) {
+fn restore(node: &Node) {
     for file in node.state_files() {
-        let old = file.with_added_extension(from);
+        let old = old(&file);
         let _ = std::fs::remove_file(&file);
         if old.exists() {
             std::fs::copy(old, file).unwrap();
@@ -105,8 +113,8 @@ fn killed_at_random(transmit: &str, kills: usize) {
         let node = if which == 0 { &mut go } else { &mut ues[which - 1] };
         node.kill();
         match n {
-            0 | 1 => copy(node, "old"),
-            _ if n + 2 >= kills => restore(node, "old"),
+            0 | 1 => keep_copy(node),
+            _ if n + 2 >= kills => restore(node),
             _ => {}
         }
         std::thread::sleep(Duration::from_millis(random.below(300)));

@@ -9,6 +9,7 @@
 //! PC5-S comes first in every turn, on a socket of its own: what overload costs is new user data.
 
 mod forward;
+mod mark;
 mod tell;
 mod ue;
 
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::engine::{Engine, Now};
-use pc5_dataplane::ids::{Lcid, SduType};
+use pc5_dataplane::ids::{GroupId, Lcid, SduType};
 use pc5_dataplane::io::PacketIo;
 use pc5_dataplane::keys::Event;
 use pc5_dataplane::keys::table::SharedSnapshot;
@@ -92,6 +93,8 @@ pub(crate) struct DataPlane {
     stages: [StageStatus; STAGES.len()],
     floors_at: Instant,
     pulse: Pulse,
+    /// Changes of group keys that are still to be shown, and when.
+    marks: Vec<(GroupId, Instant)>,
 }
 
 impl DataPlane {
@@ -125,6 +128,7 @@ impl DataPlane {
             stages: STAGES.map(|name| StageStatus { name: name.to_owned(), ..StageStatus::default() }),
             floors_at: Instant::now(),
             pulse: Pulse::default(),
+            marks: Vec::new(),
         }
     }
 
@@ -148,6 +152,7 @@ impl DataPlane {
             self.receive(Which::Data, broken[1])?;
             self.take_packets()?;
             self.announce()?;
+            self.mark()?;
             self.tell_events();
             self.tell_floors();
             self.pulse.beat();
@@ -232,6 +237,7 @@ impl DataPlane {
                         bridge.set_by_link(group, by_link);
                     }
                 }
+                ToData::Changed { group } => self.begin_marks(group),
                 ToData::Uplink(uplink) => {
                     if let Role::Ue(ue) = &mut self.role {
                         ue.way.uplink = uplink;
