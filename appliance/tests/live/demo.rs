@@ -140,7 +140,7 @@ fn a_group_owner_and_three_ues_on_one_wire() {
 
     // Nothing of the payload was readable on the wire.
     let frames = eavesdropper.frames();
-    let captured: usize = frames.iter().map(|s| s.frame.len()).sum();
+    let captured: usize = frames.iter().map(Vec::len).sum();
     assert!(captured > 2 * payload.len(), "the eavesdropper saw {captured} octets only");
     assert_eq!(readable(&payload, &frames), 0, "runs of 8 octets of the payload on the wire");
 

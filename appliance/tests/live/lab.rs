@@ -294,6 +294,14 @@ impl Node {
         totals.iter().map(|(cause, n)| (cause.clone(), n.as_u64().unwrap())).collect()
     }
 
+    /// Packets that programs gave to the TUN device and its queue had no room for.
+    pub(crate) fn device_overload(&self) -> u64 {
+        let args = ["-n", self.space.name(), "-s", "-j", "link", "show", "dev", "pc5"];
+        let shown: Value =
+            serde_json::from_slice(&Command::new("ip").args(args).output().unwrap().stdout).unwrap();
+        shown[0]["stats64"]["tx"]["dropped"].as_u64().unwrap()
+    }
+
     /// Counters that do not add up fail the test.
     pub(crate) fn assert_adds_up(&self) -> Value {
         let shown = self.show("runtime").unwrap_or_else(|| panic!("{}\n{}", self.name, self.log()));

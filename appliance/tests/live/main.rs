@@ -5,9 +5,12 @@
 //! run it (`docs/operations.md`).
 #![allow(clippy::unwrap_used)]
 
+mod attacker;
 mod demo;
+mod flood;
 mod kill;
 mod lab;
+mod raw;
 mod rekey;
 mod traffic;
 mod wire;

@@ -45,6 +45,12 @@ impl Random {
         self.seed
     }
 
+    /// One of its own for somebody else.
+    pub(crate) fn another(&mut self) -> Self {
+        let seed = self.below(u64::from(u32::MAX)) | 1;
+        Self { seed, state: seed }
+    }
+
     /// 0 to `n` - 1.
     pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.state ^= self.state >> 12;

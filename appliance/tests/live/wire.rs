@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
-use pc5_dataplane::ids::{PtkId, SduType};
+use pc5_dataplane::ids::PtkId;
 use pc5_dataplane::io::netns::Namespace;
 use pc5_dataplane::kdf::{FrameKeys, ptk};
 use pc5_dataplane::keylog::{self, KeyLogLine};
@@ -19,13 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Everything on the wire.
 pub(crate) struct Eavesdropper {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Vec<Seen>>,
-}
-
-/// A frame and when it was seen.
-pub(crate) struct Seen {
-    pub(crate) at: Instant,
-    pub(crate) frame: Vec<u8>,
+    thread: std::thread::JoinHandle<Vec<Vec<u8>>>,
 }
 
 impl Eavesdropper {
@@ -47,7 +41,7 @@ impl Eavesdropper {
             let (mut frames, mut buffer) = (Vec::new(), vec![0; 65_536]);
             while !ends.load(Ordering::Relaxed) {
                 if let Ok(n) = (&socket).read(&mut buffer) {
-                    frames.push(Seen { at: Instant::now(), frame: buffer[..n].to_vec() });
+                    frames.push(buffer[..n].to_vec());
                 }
             }
             frames
@@ -55,16 +49,16 @@ impl Eavesdropper {
         Self { stop, thread }
     }
 
-    pub(crate) fn frames(self) -> Vec<Seen> {
+    pub(crate) fn frames(self) -> Vec<Vec<u8>> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
 /// Runs of 8 octets of a secret in frames.
-pub(crate) fn readable(secret: &[u8], frames: &[Seen]) -> usize {
+pub(crate) fn readable(secret: &[u8], frames: &[Vec<u8>]) -> usize {
     let runs: HashSet<&[u8]> = secret.windows(8).collect();
-    frames.iter().flat_map(|s| s.frame.windows(8)).filter(|w| runs.contains(w)).count()
+    frames.iter().flat_map(|f| f.windows(8)).filter(|w| runs.contains(w)).count()
 }
 
 /// A frame that a key of the log opens.
@@ -74,7 +68,6 @@ pub(crate) struct Opened {
     pub(crate) key: [u8; 32],
     /// 1: sent by the owner's side of a link.
     pub(crate) direction: u8,
-    pub(crate) sdu: Vec<u8>,
 }
 
 /// Opens frames with a key log, by nothing of the engine but key derivation and the reading of headers.
@@ -130,8 +123,8 @@ impl Decoder {
                             let ptk = ptk(&k.key, source, PtkId::new(header.key_id).unwrap(), group);
                             cipher(&FrameKeys::from_ptk(&ptk, Suite::Aes256Gcm))
                         });
-                    if let Some(sdu) = open(ready, frame, &header, 0) {
-                        return Some(Opened { header, key: k.octets, direction: 0, sdu });
+                    if open(ready, frame, &header, 0).is_some() {
+                        return Some(Opened { header, key: k.octets, direction: 0 });
                     }
                 }
                 None
@@ -145,8 +138,8 @@ impl Decoder {
                             let kd_sess = pc5_dataplane::kdf::KdSess::new(*k);
                             cipher(&FrameKeys::from_kd_sess(&kd_sess, Suite::Aes256Gcm))
                         });
-                        if let Some(sdu) = open(ready, frame, &header, direction) {
-                            return Some(Opened { header, key: *k, direction, sdu });
+                        if open(ready, frame, &header, direction).is_some() {
+                            return Some(Opened { header, key: *k, direction });
                         }
                     }
                 }
@@ -192,10 +185,10 @@ pub(crate) struct Judged {
 
 /// Opens everything and looks for COUNTs that come twice. The rule is (key, LCID, DIRECTION, COUNT); here the stronger
 /// one without LCID: one SN sequence serves all.
-pub(crate) fn judge(frames: &[Seen], key_log: &str) -> Judged {
+pub(crate) fn judge(frames: &[Vec<u8>], key_log: &str) -> Judged {
     let mut decoder = Decoder::new(key_log);
     let (mut judged, mut seen, mut keys) = (Judged::default(), HashSet::new(), HashSet::new());
-    for Seen { frame, .. } in frames {
+    for frame in frames {
         if frame.get(12..14) != Some(&[0x88, 0xb5]) {
             judged.others += 1;
             continue;
@@ -225,9 +218,4 @@ pub(crate) fn judge(frames: &[Seen], key_log: &str) -> Judged {
     }
     judged.keys = keys.len();
     judged
-}
-
-/// Whether an SDU is user data.
-pub(crate) fn is_user(o: &Opened) -> bool {
-    o.header.sdu_type != SduType::Pc5Signalling
 }

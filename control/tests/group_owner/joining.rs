@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
+use pc5_control::codec::MessageType;
 use pc5_control::group_owner::lockstep::Conditions;
-use pc5_control::group_owner::{MemberState, Notice, Order};
+use pc5_control::group_owner::{Ended, MemberState, Notice, Order};
 use pc5_dataplane::keys::LinkPhase;
 use pc5_dataplane::suite::Suite;
 
@@ -97,6 +98,33 @@ fn an_owner_that_restarts_is_another_instance_and_its_members_come_back() {
     for n in 1..=3 {
         assert!(w.run.agree(OWNER, member_id(n)));
     }
+}
+
+#[test]
+fn an_owner_that_restarts_again_at_once_finds_its_members_again() {
+    let mut w = World::new(3, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
+    assert!(w.join_all());
+    for _ in 0..3 {
+        let owner = w.owner_with(Box::<pc5_control::store::MemoryStore>::default());
+        w.put_owner(owner);
+        // The spread of a second; then the join.
+        assert!(w.run_until(secs(2), |r| r.owner(OWNER).unwrap().members(r.now()).count() == 3));
+    }
+}
+
+#[test]
+fn lost_answers_to_keepalives_do_not_end_a_link_that_is_heard() {
+    let mut w = World::with(1, Conditions::PERFECT, |g| g.keepalive_period = secs(1), |_| {});
+    assert!(w.join_all());
+    // KEEPALIVE_ACK never arrives; group keys do.
+    w.run.set_attacker(Some(Box::new(|frame| frame.sdu[0] != MessageType::KeepaliveAck as u8)));
+    for _ in 0..10 {
+        w.order(OWNER, Order::RekeyGroup(GROUP));
+        w.run_for(secs(2));
+    }
+    assert!(!w.notices(member_id(1)).any(|n| matches!(n, Notice::Ended { .. })));
+    w.run_for(secs(20));
+    assert!(w.notices(member_id(1)).any(|n| matches!(n, Notice::Ended { why: Ended::Lost, .. })));
 }
 
 #[test]

@@ -46,6 +46,10 @@ pub(super) struct Link {
     keepalive_period: Duration,
     keepalive_at: Duration,
     keepalive: Option<Repeat>,
+    /// When the keepalive under way was sent first.
+    keepalive_since: Duration,
+    /// Last message of the owner that verified.
+    heard: Duration,
     counter: u32,
     request: Option<Repeat>,
     last_hint: Option<Duration>,
@@ -75,6 +79,8 @@ impl Link {
             keepalive_period,
             keepalive_at: now.monotonic.saturating_add(keepalive_period),
             keepalive: None,
+            keepalive_since: now.monotonic,
+            heard: now.monotonic,
             counter: 0,
             request: None,
             last_hint: None,
@@ -281,6 +287,11 @@ impl Link {
         due
     }
 
+    /// A message of the owner verified, whatever it says.
+    pub(super) fn hear(&mut self, now: Now) {
+        self.heard = now.monotonic;
+    }
+
     pub(super) fn on_keepalive_ack(&mut self, counter: u32, now: Now) {
         if counter == self.counter {
             self.keepalive = None;
@@ -369,6 +380,11 @@ impl Link {
             Some(keepalive) => match keepalive.due(at) {
                 Due::NotYet => {}
                 Due::SendAgain => core.out.repeat(local, peer, keepalive),
+                // Whoever is heard otherwise lives, even if the answer was lost each time.
+                Due::Over if self.heard > self.keepalive_since => {
+                    self.keepalive = None;
+                    self.keepalive_at = at;
+                }
                 Due::Over => return Some(Ended::Lost),
             },
             None if self.keepalive_at <= at => {
@@ -378,6 +394,7 @@ impl Link {
                 let repeat = Repeat::new(sdus, Lcid::SIGNALLING, None, T4101, at);
                 core.out.repeat(local, peer, &repeat);
                 self.keepalive = Some(repeat);
+                self.keepalive_since = at;
             }
             None => {}
         }

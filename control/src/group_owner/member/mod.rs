@@ -251,6 +251,7 @@ impl Member {
         let Some(link) = self.link.as_mut().filter(|l| l.bind.owner == source) else {
             return self.core.out.ignored(source, "not on a confirmed link");
         };
+        link.hear(now);
         match message.body {
             Body::KeepaliveAck(m) => link.on_keepalive_ack(m.counter, now),
             Body::GroupKeyUpdate(m) => link.on_update(&mut self.core, &mut self.ring, m, now),
