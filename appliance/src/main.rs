@@ -33,6 +33,8 @@ enum Command {
     Check(cmd::check::Args),
     /// Show what a running daemon knows.
     Show(cmd::show::Args),
+    /// Live rates and events of a running daemon.
+    Top(cmd::top::Args),
     /// Change a group's key, or who may be in it.
     Group(cmd::group::Args),
     /// Re-key a link; at a UE, join its owner or leave.
@@ -63,6 +65,7 @@ fn main() -> std::process::ExitCode {
         Command::Run(args) => cmd::run::run(args),
         Command::Check(args) => cmd::check::run(args),
         Command::Show(args) => cmd::show::run(args),
+        Command::Top(args) => cmd::top::run(args),
         Command::Group(args) => cmd::group::run(args),
         Command::Link(args) => cmd::link::run(args),
         Command::Counters(args) => cmd::counters::run(args),

@@ -4,9 +4,18 @@ mod station;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use pc5_dataplane::batch::{Batch, Meta};
+use pc5_dataplane::io::PacketIo;
+use pc5_dataplane::io::af_packet::{AfPacket, Settings};
+use pc5_dataplane::verdict::Verdict;
+use serde_json::Value;
 
 use station::{Station, pc5, said};
 
@@ -167,5 +176,158 @@ fn who_is_no_longer_listed_is_excluded() {
     assert_eq!(answer["done"], "configuration read again; changed: group f00001", "{answer}");
     let answer = owner.ask("{\"version\":1,\"ask\":\"reload\"}");
     assert_eq!(answer["done"], "configuration read again; changed: nothing", "{answer}");
+    assert!(owner.stop(), "{}", owner.log());
+}
+
+/// Sends these frames to the owner's wire.
+fn send(owner: &Station, frames: &[Vec<u8>]) {
+    let mut port = owner.far.inside(|| AfPacket::open(&Settings::new("eth0")).unwrap()).unwrap();
+    let mut batch = Batch::new(256);
+    for chunk in frames.chunks(256) {
+        batch.clear();
+        for frame in chunk {
+            let i = batch.push_frame(frame, Meta::default()).unwrap();
+            batch.slots_mut()[i].verdict = Verdict::Accepted;
+        }
+        assert_eq!(port.tx(&batch).unwrap().sent, chunk.len() as u64);
+    }
+}
+
+/// User data on a link that there is not, from a member that nobody knows, to the owner.
+fn stranger() -> Vec<u8> {
+    let mut frame = vec![2, 0x50, 0x43, 0xff, 0xff, 0xfe, 2, 0x50, 0x43, 0, 0, 9, 0x88, 0xb5, 1, 0];
+    frame.extend([0, 0, 1, 0, 0]);
+    frame.resize(100, 0x55);
+    frame
+}
+
+/// Name, labels and value of each sample; heads are checked on the way.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let mut kinds = BTreeMap::new();
+    let mut all = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(head) = line.strip_prefix("# ") {
+            let mut words = head.splitn(3, ' ');
+            let (what, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+            assert!(name.starts_with("pc5_"), "{line}");
+            match what {
+                "HELP" => assert!(!rest.is_empty()),
+                "TYPE" => {
+                    assert!(kinds.insert(name.to_owned(), rest.to_owned()).is_none(), "one head: {line}");
+                    assert_eq!(rest == "counter", name.ends_with("_total"), "{line}");
+                }
+                other => panic!("{other}"),
+            }
+            continue;
+        }
+        let (sample, value) = line.rsplit_once(' ').unwrap();
+        let name = sample.split('{').next().unwrap();
+        assert!(kinds.contains_key(name), "a sample without a head: {line}");
+        assert!(all.insert(sample.to_owned(), value.parse::<f64>().unwrap()).is_none(), "twice: {line}");
+    }
+    all
+}
+
+#[test]
+fn prometheus_text_and_show_drops_say_the_same() {
+    let Some(mut owner) = Station::owner("metrics") else { return };
+    owner.configure("metrics = \"0.0.0.0:9497\"", "");
+    let out = pc5(owner.folder.path(), &["check", "go.toml"]);
+    assert!(said(&out).contains("write a loopback ADDRESS:PORT"), "{}", said(&out));
+
+    owner.configure("state = \"state/go.sqlite\"\nmetrics = \"127.0.0.1:9497\"", "");
+    owner.space.ip("link set lo up").unwrap();
+    owner.start(&[]);
+    owner.await_show("groups", |s| s["groups"][0]["epoch"] == 1);
+    let mut frames = vec![stranger(); 300];
+    frames.extend(vec![stranger()[..16].to_vec(); 20]);
+    send(&owner, &frames);
+    let sum =
+        |s: &Value| s["drops"]["totals"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    let shown = owner.await_show("drops", |s| {
+        let drops: u64 = sum(s);
+        drops >= 320
+    });
+    assert_eq!(shown["drops"]["offered"].as_u64().unwrap(), sum(&shown), "nothing else came");
+
+    let scrape = |path: &str| {
+        let mut stream = owner.space.inside(|| TcpStream::connect("127.0.0.1:9497").unwrap()).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let (head, text) =
+        scrape("/metrics").split_once("\r\n\r\n").map(|(h, t)| (h.to_owned(), t.to_owned())).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    let found = samples(&text);
+    let totals = shown["drops"]["totals"].as_object().unwrap();
+    for (what, n) in totals {
+        let (stage, cause) = what.split_once(' ').unwrap();
+        let sample = format!("pc5_drops_total{{stage=\"{stage}\",cause=\"{cause}\"}}");
+        assert_eq!(found[&sample], n.as_f64().unwrap(), "{sample}");
+    }
+    let dropped: f64 = found.iter().filter(|(k, _)| k.starts_with("pc5_drops_total")).map(|(_, v)| v).sum();
+    assert_eq!(dropped, sum(&shown) as f64);
+    assert_eq!(found["pc5_group_epoch{group=\"f00001\"}"], 1.0);
+    assert_eq!(found["pc5_events_total{event=\"group_key\"}"], 1.0);
+    assert!(scrape("/").starts_with("HTTP/1.1 404"));
+
+    let answer = owner.ask("{\"version\":1,\"ask\":\"metrics\"}");
+    assert_eq!(samples(answer["metrics"].as_str().unwrap()).len(), found.len());
+    assert!(owner.stop(), "{}", owner.log());
+}
+
+#[test]
+fn events_are_heard_as_they_happen_and_top_shows_rates() {
+    let Some(mut owner) = Station::owner("events") else { return };
+    owner.start(&[]);
+    owner.await_show("groups", |s| s["groups"][0]["epoch"] == 1);
+    let mut stream = UnixStream::connect(owner.path("run/admin.sock")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    writeln!(stream, "{{\"version\":1,\"ask\":\"events\"}}").unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    let mut number = None;
+    let mut hear = |wanted: &str| loop {
+        let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(event["version"], 1);
+        let told = event["number"].as_u64().unwrap();
+        let next = number.map_or(told, |n| if event["event"] == "alive" { n } else { n + 1 });
+        assert_eq!(told, next, "none is missed: {event}");
+        number = Some(told);
+        if event["event"] == wanted {
+            return event;
+        }
+    };
+    hear("alive");
+    let admin = owner.path("run/admin.sock");
+    let out = pc5(owner.folder.path(), &["group", "rekey", "--admin", admin.to_str().unwrap()]);
+    assert!(out.status.success(), "{}", said(&out));
+    assert_eq!(hear("group_key")["about"]["epoch"], "2");
+    owner.space.ip("link set eth0 down").unwrap();
+    assert_eq!(hear("port_down")["about"]["link"], "down");
+    // What is configured but down stays on the screen.
+    let runtime = owner.show("runtime").unwrap();
+    assert_eq!(runtime["runtime"]["data"]["ports"].as_array().unwrap().len(), 2, "{runtime:#}");
+    owner.space.ip("link set eth0 up").unwrap();
+    hear("port_up");
+    send(&owner, &vec![stranger(); 3_000]);
+    assert_eq!(hear("drops")["about"]["cause"], "open unknown_sender");
+
+    let flood = std::thread::scope(|scope| {
+        let top = scope
+            .spawn(|| pc5(owner.folder.path(), &["top", "-o", "json", "--admin", admin.to_str().unwrap()]));
+        while !top.is_finished() {
+            send(&owner, &vec![stranger(); 200]);
+        }
+        top.join().unwrap()
+    });
+    assert!(flood.status.success(), "{}", said(&flood));
+    let rates: Value = serde_json::from_slice(&flood.stdout).unwrap();
+    assert!(rates["ports"]["data in"].as_f64().unwrap() > 100.0, "{rates:#}");
+    assert!(rates["drops"]["open unknown_sender"].as_f64().unwrap() > 100.0, "{rates:#}");
+    let out = pc5(owner.folder.path(), &["top", "--admin", admin.to_str().unwrap()]);
+    assert!(said(&out).contains("NS/FRAME") && !said(&out).contains('\x1b'), "{}", said(&out));
     assert!(owner.stop(), "{}", owner.log());
 }

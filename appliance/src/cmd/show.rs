@@ -9,7 +9,7 @@ use super::replay::Shown;
 use crate::exit::{Exit, refused, unreachable};
 use crate::run::admin::{self, AskError};
 use crate::run::config::ADMIN_SOCKET;
-use crate::run::status::{Ask, Body, Drops, Request, Runtime, Screen, VERSION, What};
+use crate::run::status::{Ask, Body, Drops, EventLine, Request, Runtime, Screen, VERSION, What};
 
 /// Show what a running daemon knows: groups, links, members, keys, runtime, drops.
 #[derive(clap::Args)]
@@ -48,6 +48,17 @@ impl Daemon {
             ))),
             Err(AskError::Answer(e)) => Err(anyhow::anyhow!("answer not understood: {e}")),
         }
+    }
+
+    /// Listens to its events.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(crate) fn events(&self) -> anyhow::Result<impl Iterator<Item = EventLine> + Send + use<>> {
+        admin::listen(&self.admin).map_err(|e| match e {
+            AskError::NotReachable(e) => unreachable(format!("no daemon at {}: {e}", self.admin.display())),
+            AskError::Answer(e) => anyhow::anyhow!("answer not understood: {e}"),
+        })
     }
 
     /// Gives an order and says what came of it.
@@ -191,6 +202,10 @@ fn runtime_text(out: &mut String, r: &Runtime) {
             ),
         );
     }
+    line("port way", r.way.clone());
+    for why in &r.refused {
+        line("not taken", why.clone());
+    }
     for (suite, kernel) in &r.data.kernels {
         line("kernel", format!("{suite}: {kernel}"));
     }
@@ -204,6 +219,12 @@ fn runtime_text(out: &mut String, r: &Runtime) {
                 s.ns as f64 / frames,
                 frames / s.batches as f64
             ),
+        );
+    }
+    if let Some(ms) = r.late_entry_ms {
+        line(
+            "late entry",
+            format!("{ms} ms from the beginning of the join to the first verified group frame"),
         );
     }
     for (notice, n) in &r.notices {
@@ -234,6 +255,7 @@ fn drops_text(out: &mut String, drops: &Drops) {
         [stage.to_owned(), verdict.to_owned(), n.to_string()]
     });
     table(out, ["STAGE", "CAUSE", "FRAMES"], rows);
+    let _ = writeln!(out, "{} frames came since the start, {} verified", drops.offered, drops.verified);
 }
 
 fn table<const N: usize>(out: &mut String, head: [&str; N], rows: impl Iterator<Item = [String; N]>) {

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use crossbeam::channel::bounded;
+use crossbeam::channel::{RecvTimeoutError, bounded};
 
 use super::channels::{ControlHandle, ToControl};
+use super::events::Events;
+use super::metrics;
 use super::privileges::User;
-use super::status::{Answer, Body, Request, VERSION};
+use super::status::{Answer, Ask, Body, EventLine, Request, VERSION};
 
 /// Own limits.
 mod limits {
@@ -25,6 +27,8 @@ mod limits {
     pub(super) const REQUEST: u64 = 4_096;
     /// How long the other side may take to ask or to read.
     pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+    /// How long a listener hears nothing at most.
+    pub(super) const ALIVE: Duration = Duration::from_secs(5);
 }
 
 /// The bound socket; its file is removed with it.
@@ -75,7 +79,7 @@ impl AdminSocket {
     ///
     /// # Errors
     /// No thread can be made.
-    pub(crate) fn serve(&self, control: ControlHandle) -> io::Result<()> {
+    pub(crate) fn serve(&self, control: ControlHandle, events: Events) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
         let open = Arc::new(AtomicUsize::new(0));
         std::thread::Builder::new().name("pc5-admin".into()).spawn(move || {
@@ -89,10 +93,10 @@ impl AdminSocket {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 open.fetch_add(1, Ordering::AcqRel);
-                let (control, done) = (control.clone(), open.clone());
+                let (control, events, done) = (control.clone(), events.clone(), open.clone());
                 let served = std::thread::Builder::new().name("pc5-admin-one".into()).spawn(move || {
                     // Whoever hung up needs no answer.
-                    let _ = serve_one(&stream, &control);
+                    let _ = serve_one(&stream, &control, &events);
                     done.fetch_sub(1, Ordering::AcqRel);
                 });
                 if served.is_err() {
@@ -104,7 +108,36 @@ impl AdminSocket {
     }
 }
 
-fn serve_one(stream: &UnixStream, control: &ControlHandle) -> io::Result<()> {
+/// Asks control, and waits for its answer.
+pub(crate) fn answer(control: &ControlHandle, ask: Ask) -> Body {
+    let (reply, answer) = bounded(1);
+    let asked = control.proved.send_timeout(ToControl::Ask(ask, reply), limits::PATIENCE);
+    match asked.ok().and_then(|()| answer.recv_timeout(limits::PATIENCE).ok()) {
+        Some(Answer { body, .. }) => body,
+        None => Body::Failed("the daemon did not answer in time".into()),
+    }
+}
+
+/// One line an event until the other side hangs up.
+fn stream_events(stream: &UnixStream, events: &Events) -> io::Result<()> {
+    let mut stream = stream;
+    let mut line = |value: serde_json::Value| stream.write_all(format!("{value}\n").as_bytes());
+    let Some(listener) = events.listen() else {
+        let body = Body::Failed("there are listeners enough; end one of them".into());
+        return line(serde_json::to_value(Answer { version: VERSION, body })?);
+    };
+    line(serde_json::to_value(events.alive())?)?;
+    loop {
+        match listener.recv_timeout(limits::ALIVE) {
+            Ok(event) => line(serde_json::to_value(event)?)?,
+            Err(RecvTimeoutError::Timeout) => line(serde_json::to_value(events.alive())?)?,
+            // It did not keep up.
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+fn serve_one(stream: &UnixStream, control: &ControlHandle, events: &Events) -> io::Result<()> {
     stream.set_read_timeout(Some(limits::PATIENCE))?;
     stream.set_write_timeout(Some(limits::PATIENCE))?;
     let mut line = String::new();
@@ -115,14 +148,12 @@ fn serve_one(stream: &UnixStream, control: &ControlHandle) -> io::Result<()> {
         Ok(request) if request.version != VERSION => {
             failed(format!("version {} asked, {VERSION} spoken", request.version))
         }
-        Ok(request) => {
-            let (reply, answer) = bounded(1);
-            let asked = control.proved.send_timeout(ToControl::Ask(request.ask, reply), limits::PATIENCE);
-            match asked.ok().and_then(|()| answer.recv_timeout(limits::PATIENCE).ok()) {
-                Some(answer) => answer,
-                None => failed("the daemon did not answer in time".into()),
-            }
+        Ok(Request { ask: Ask::Events, .. }) => return stream_events(stream, events),
+        Ok(Request { ask: Ask::Metrics, .. }) => {
+            let body = metrics::now(control).map_or_else(Body::Failed, Body::Metrics);
+            Answer { version: VERSION, body }
         }
+        Ok(request) => Answer { version: VERSION, body: answer(control, request.ask) },
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
@@ -154,4 +185,17 @@ pub(crate) fn ask(path: &Path, request: &Request) -> Result<Body, AskError> {
     let answer: Answer = serde_json::from_str(&line)
         .map_err(|e| AskError::Answer(format!("{e}; is the daemon of another version?")))?;
     Ok(answer.body)
+}
+
+/// Listens to the daemon's events, until it ends or hangs up.
+///
+/// # Errors
+/// [`AskError`].
+pub(crate) fn listen(path: &Path) -> Result<impl Iterator<Item = EventLine> + Send + use<>, AskError> {
+    let mut stream = UnixStream::connect(path).map_err(AskError::NotReachable)?;
+    let request = Request { version: VERSION, ask: Ask::Events };
+    let text = serde_json::to_string(&request).map_err(|e| AskError::Answer(e.to_string()))?;
+    writeln!(stream, "{text}").map_err(AskError::NotReachable)?;
+    let lines = BufReader::new(stream).lines();
+    Ok(lines.map_while(|line| serde_json::from_str(&line.ok()?).ok()))
 }

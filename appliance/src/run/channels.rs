@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use pc5_control::credential::Identity;
@@ -92,6 +93,13 @@ pub(crate) struct DataHandle {
 }
 
 impl DataHandle {
+    /// How the data thread stands; `None` when it does not say so in time.
+    pub(crate) fn status(&self, patience: Duration) -> Option<DataStatus> {
+        let (reply, answer) = bounded(1);
+        self.tell(ToData::Status(reply));
+        answer.recv_timeout(patience).ok()
+    }
+
     /// Tells the data thread something; it is awake then.
     pub(crate) fn tell(&self, message: ToData) {
         // Gone means that the daemon is on its way out.

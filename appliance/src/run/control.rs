@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam::channel::{Sender, bounded};
 use getrandom::SysRng;
 use pc5_control::clock::Now;
 use pc5_control::credential::Identity;
@@ -21,6 +20,7 @@ use rand_core::UnwrapErr;
 use tracing::{debug, error, info, warn};
 
 use super::channels::{ControlInbox, DataHandle, ToControl, ToData};
+use super::events::{self, Events};
 use super::keylog::KeyLog;
 use super::reload::Reloader;
 use super::service_manager::{self, Pulse};
@@ -81,6 +81,11 @@ pub(crate) struct Facts {
     pub groups: Vec<(GroupId, Layer2Id)>,
     pub state: String,
     pub privileges: PrivilegesStatus,
+    /// Way of the ports, and why there is no better one.
+    pub way: String,
+    pub refused: Vec<String>,
+    /// Where what happens is told.
+    pub events: Events,
 }
 
 /// Counters from which is shown since they were cleared.
@@ -103,6 +108,9 @@ pub(crate) struct Control {
     notices: BTreeMap<String, u64>,
     /// Confirmed links of a UE: the owner and who it is.
     uplink: Option<(Layer2Id, Identity)>,
+    /// UE: when it began to join, until a group frame has verified.
+    joining_since: Option<Instant>,
+    late_entry: Option<Duration>,
     ended: Option<Option<String>>,
     pulse: Pulse,
 }
@@ -130,6 +138,8 @@ impl Control {
             baseline: Baseline { at: began, counts: BTreeMap::new() },
             notices: BTreeMap::new(),
             uplink: None,
+            joining_since: None,
+            late_entry: None,
             ended: None,
             pulse: Pulse::default(),
         }
@@ -147,7 +157,10 @@ impl Control {
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         match &self.procedure {
             Procedure::Owner(_) => self.input(Input::Time),
-            Procedure::Member(_) => self.input(Input::Order(Order::Join)),
+            Procedure::Member(_) => {
+                self.joining_since = Some(Instant::now());
+                self.input(Input::Order(Order::Join));
+            }
         }
         let signal = loop {
             if let Some(signal) = self.turn(limits::SLEEP) {
@@ -207,6 +220,10 @@ impl Control {
     fn take(&mut self, message: ToControl) -> Option<i32> {
         match message {
             ToControl::Event(Event::Signalling(s)) => self.input(Input::Frame(s)),
+            ToControl::Event(event @ Event::GroupFirstVerified { .. }) => {
+                self.entered();
+                self.input(Input::Engine(event));
+            }
             ToControl::Event(event) => self.input(Input::Engine(event)),
             ToControl::Floors { group, pgk_id, floors } => {
                 self.input(Input::Floors { group, pgk_id, floors });
@@ -228,10 +245,12 @@ impl Control {
         service_manager::reloading();
         let body = match self.reloader.read() {
             Err(e) => {
+                metrics::counter!("pc5_reloads_total", "result" => "refused").increment(1);
                 error!("reload refused, nothing changed: {e:#}");
                 Body::Failed(format!("nothing changed: {e:#}"))
             }
             Ok(reload) => {
+                metrics::counter!("pc5_reloads_total", "result" => "taken").increment(1);
                 reload.inputs.into_iter().for_each(|input| self.input(input));
                 let applied = said(&reload.changes.applied);
                 if reload.changes.restart.is_empty() {
@@ -248,6 +267,15 @@ impl Control {
         };
         service_manager::ready("running");
         body
+    }
+
+    /// A group frame verified: the first one since the join began is the end of a UE's entry.
+    fn entered(&mut self) {
+        let Some(since) = self.joining_since.take() else { return };
+        let took = since.elapsed();
+        info!(?took, "first verified group frame since the join began");
+        self.late_entry = Some(took);
+        self.facts.events.tell("late_entry", [("ms", took.as_millis().to_string())]);
     }
 
     /// Hands something to the procedures and does what they want.
@@ -276,7 +304,7 @@ impl Control {
 
     fn notice(&mut self, notice: Notice) {
         let owner = matches!(self.procedure, Procedure::Owner(_));
-        let name = match &notice {
+        match &notice {
             Notice::Joined { group, local, peer, identity, suite, .. } => {
                 info!(%group, %peer, %identity, %suite, "joined");
                 if owner {
@@ -286,7 +314,6 @@ impl Control {
                     self.uplink = Some((*peer, identity.clone()));
                     self.data.tell(ToData::Uplink(Some(*peer)));
                 }
-                "joined"
             }
             Notice::Ended { group, local, peer, identity, why } => {
                 info!(%group, %peer, %identity, ?why, "link ended");
@@ -294,62 +321,55 @@ impl Control {
                     self.data.tell(ToData::Left { owner: *local, member: *peer });
                 } else if *why != Ended::Replaced && self.uplink.as_ref().is_some_and(|(id, _)| id == peer) {
                     self.uplink = None;
+                    self.joining_since = Some(Instant::now());
                     self.data.tell(ToData::Uplink(None));
                 }
-                "ended"
             }
             Notice::Audience { group, by_link, .. } => {
                 self.data.tell(ToData::Audience { group: *group, by_link: by_link.clone() });
-                "audience"
             }
             Notice::GroupKey { group, epoch, pgk_id, exclusive } => {
                 info!(%group, epoch, pgk_id = pgk_id.0, exclusive, "group key");
                 if owner {
                     self.data.tell(ToData::Changed { group: *group });
                 }
-                "group_key"
             }
             Notice::Rekeyed { peer, id, refreshed, .. } => {
                 info!(%peer, %id, refreshed, "link re-keyed");
-                "rekeyed"
             }
             Notice::Refused { group, claimed_source, cause, detail } => {
                 warn!(%group, %claimed_source, ?cause, detail, "refused");
-                "refused"
             }
             Notice::PeerRefused { group, claimed_source, cause, proved } => {
                 warn!(%group, %claimed_source, cause = format_args!("{cause:#04x}"), proved, "the other side refuses");
-                "peer_refused"
             }
             Notice::AttemptOver { group, waiting_for } => {
                 info!(%group, waiting_for, "join without answer");
-                "attempt_over"
             }
             Notice::CrlTaken { number, .. } => {
                 info!(?number, "CRL taken");
-                "crl_taken"
             }
             Notice::CrlRefused(why) => {
                 warn!("CRL refused: {why}");
-                "crl_refused"
             }
             Notice::CrlInGrace(identity) => {
                 warn!(%identity, "relied on within the CRL's grace only: fetch a new CRL");
-                "crl_in_grace"
             }
             Notice::StoreFailed(why) => {
                 error!("state cannot be written, nothing that needs it is handed out: {why}");
-                "store_failed"
             }
             Notice::Ignored { source, detail } => {
                 debug!(%source, detail, "ignored");
-                "ignored"
             }
             other => {
                 debug!(?other, "notice");
-                "other"
             }
-        };
+        }
+        let name = events::name(&notice);
+        metrics::counter!("pc5_events_total", "event" => name).increment(1);
+        if let Some(about) = events::about(&notice) {
+            self.facts.events.tell(name, about);
+        }
         *self.notices.entry(name.to_owned()).or_default() += 1;
     }
 
@@ -357,6 +377,8 @@ impl Control {
         match ask {
             Ask::Show { what } => self.show(what),
             Ask::Reload => self.reload(),
+            // The admin socket does these by itself.
+            Ask::Metrics | Ask::Events => Body::Failed("to be asked on the admin socket".into()),
             Ask::ClearCounters => match self.data_status() {
                 Some(status) => {
                     self.baseline = Baseline { at: Instant::now(), counts: status.drops() };
@@ -446,9 +468,7 @@ impl Control {
     }
 
     fn data_status(&self) -> Option<DataStatus> {
-        let (reply, answer): (Sender<DataStatus>, _) = bounded(1);
-        self.data.tell(ToData::Status(reply));
-        answer.recv_timeout(limits::STATUS).ok()
+        self.data.status(limits::STATUS)
     }
 
     fn show(&self, what: What) -> Body {
@@ -598,7 +618,9 @@ impl Control {
             .map(|(k, n)| (k.clone(), n - self.baseline.counts.get(k).copied().unwrap_or(0).min(*n)))
             .filter(|(_, n)| *n > 0)
             .collect();
-        Drops { since_s: self.baseline.at.elapsed().as_secs(), counts, totals }
+        let verified = status.opened.get("accepted").copied().unwrap_or(0);
+        let since_s = self.baseline.at.elapsed().as_secs();
+        Drops { since_s, counts, totals, offered: status.offered(), verified }
     }
 
     fn runtime(&self, data: DataStatus) -> Runtime {
@@ -610,6 +632,9 @@ impl Control {
             state: self.facts.state.clone(),
             workers: 1,
             privileges: self.facts.privileges.clone(),
+            way: self.facts.way.clone(),
+            refused: self.facts.refused.clone(),
+            late_entry_ms: self.late_entry.and_then(|d| u64::try_from(d.as_millis()).ok()),
             discrepancies: data.discrepancies(),
             notices: self.notices.clone(),
             data,

@@ -13,14 +13,17 @@ pub(crate) mod config;
 mod control;
 pub(crate) mod credentials;
 mod data;
+mod events;
 mod inner;
 mod keylog;
 pub(crate) mod log;
+mod metrics;
 mod privileges;
 mod reload;
 mod service_manager;
 pub(crate) mod status;
 mod tun;
+mod watch;
 
 use std::time::Instant;
 
@@ -43,7 +46,9 @@ use self::channels::{ControlHandle, ToControl, ToData};
 use self::config::{Config, OwnerConfig, Port, Station};
 use self::control::{Control, Facts, Procedure};
 use self::data::{DataPlane, UeData};
+use self::events::Events;
 use self::keylog::KeyLog;
+use self::metrics::Scrapes;
 use self::privileges::User;
 use self::reload::Reloader;
 use self::service_manager::{Pulse, Watchdog};
@@ -66,11 +71,12 @@ pub(crate) fn open_store(config: &Config) -> anyhow::Result<Box<dyn Store>> {
 /// Something could not be opened, or broke while running.
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
+    metrics::begin();
     // What is wrong with certificates is said before anything opens.
     let key = credentials::read_key(&config.credential.key)?;
     credentials::read(&config, key.clone(), &MemoryStore::default())?;
     let user = User::to_become(config.user.as_ref(), config.state.as_deref())?;
-    let (signalling_port, data_port) = open_port(&config.port)?;
+    let Opened { way, refused, signalling: signalling_port, data: data_port } = open_port(&config.port)?;
     let max_frame = data_port.max_frame().min(signalling_port.max_frame());
     let key_log = match &config.key_log {
         None => None,
@@ -82,6 +88,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     if config.state.is_none() {
         warn!("no `state` configured: evictions, bindings and epochs are forgotten when this process ends");
     }
+    let scrapes = config.metrics.map(Scrapes::bind).transpose()?;
     let admin = AdminSocket::bind(&config.admin, &user)?;
     let device = match &config.station {
         Station::Owner(_) => None,
@@ -121,11 +128,16 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         let _ = ended.send(ToControl::DataEnded(why));
     })?;
     signals(control.clone())?;
-    admin.serve(control)?;
+    let events = Events::default();
+    watch::serve(data.clone(), events.clone())?;
+    if let Some(scrapes) = scrapes {
+        scrapes.serve(control.clone())?;
+    }
+    admin.serve(control, events.clone())?;
     info!(%identity, admin = %config.admin.display(), "running");
 
     let state = config.state.map_or_else(|| "memory".to_owned(), |p| p.display().to_string());
-    let facts = Facts { identity, groups, state, privileges };
+    let facts = Facts { identity, groups, state, privileges, way, refused, events };
     let mut control =
         Control::new(procedure, table, data.clone(), control_inbox, facts, key_log, reloader, began);
     control.beats(control_pulse.clone());
@@ -175,9 +187,15 @@ fn station(
     }
 }
 
-type TwoPorts = (Box<dyn PacketIo>, Box<dyn PacketIo>);
+/// Ports, and how they came to be.
+struct Opened {
+    way: String,
+    refused: Vec<String>,
+    signalling: Box<dyn PacketIo>,
+    data: Box<dyn PacketIo>,
+}
 
-fn open_port(port: &Port) -> anyhow::Result<TwoPorts> {
+fn open_port(port: &Port) -> anyhow::Result<Opened> {
     let request = match port {
         Port::Raw { choice, interface, vlan, blocks } => {
             let receive = if *blocks { af_packet::Receive::BLOCKS } else { af_packet::Receive::FRAMES };
@@ -198,7 +216,8 @@ fn open_port(port: &Port) -> anyhow::Result<TwoPorts> {
     refused.iter().for_each(|r| info!("not taken: {r}"));
     let Some(data) = data.into_iter().next() else { bail!("no data port") };
     info!(%way, data = data.name(), signalling = signalling.name(), "port");
-    Ok((signalling, data))
+    let refused = refused.iter().map(ToString::to_string).collect();
+    Ok(Opened { way: way.to_string(), refused, signalling, data })
 }
 
 fn signals(control: ControlHandle) -> anyhow::Result<()> {

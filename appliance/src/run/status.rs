@@ -137,6 +137,11 @@ impl DataStatus {
         all
     }
 
+    /// Frames that came to the ports, those that were dropped before they were taken included.
+    pub(crate) fn offered(&self) -> u64 {
+        self.ports.iter().map(|p| p.received + p.kernel_drops + p.refused).sum()
+    }
+
     /// What does not add up; nothing when all is well.
     pub(crate) fn discrepancies(&self) -> Vec<String> {
         let sum = |t: &Tally| t.values().sum::<u64>();
@@ -178,6 +183,10 @@ pub(crate) enum Ask {
     Connect,
     /// UE: leave.
     Release,
+    /// Prometheus text.
+    Metrics,
+    /// From now on one line of JSON for every event, see [`EventLine`].
+    Events,
     /// Read the configuration again, as on SIGHUP.
     Reload,
     /// Count from zero in what is shown.
@@ -220,10 +229,25 @@ pub(crate) struct Answer {
 pub(crate) enum Body {
     Shown(Box<Screen>),
     Done(String),
+    /// Prometheus text.
+    Metrics(String),
     /// Refused by policy.
     Refused(String),
     /// Not possible.
     Failed(String),
+}
+
+/// Something that happened: one line of JSON. `alive` says that nothing did for a while.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EventLine {
+    pub version: u8,
+    /// Rises by one an event, from the start of the daemon: who misses one sees it.
+    pub number: u64,
+    pub unix_ms: u64,
+    pub event: String,
+    /// Whom and what it is about, by name.
+    #[serde(default)]
+    pub about: BTreeMap<String, String>,
 }
 
 /// What is shown; parts that were not asked for are absent.
@@ -310,6 +334,11 @@ pub(crate) struct Runtime {
     pub state: String,
     pub workers: usize,
     pub privileges: PrivilegesStatus,
+    /// Way of the ports, and why there is no better one.
+    pub way: String,
+    pub refused: Vec<String>,
+    /// UE: from the beginning of the last join to the first verified frame of the group.
+    pub late_entry_ms: Option<u64>,
     /// What does not add up.
     pub discrepancies: Vec<String>,
     pub notices: BTreeMap<String, u64>,
@@ -339,4 +368,8 @@ pub(crate) struct Drops {
     pub counts: BTreeMap<String, u64>,
     /// Since the start: never cleared.
     pub totals: BTreeMap<String, u64>,
+    /// Frames that came to the ports since the start, those that the kernel dropped included.
+    pub offered: u64,
+    /// What of them verified; the rest is among `totals` as `port-… kernel_drops`, `port-… refused` and `open …`.
+    pub verified: u64,
 }

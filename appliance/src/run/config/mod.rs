@@ -11,6 +11,7 @@ mod port;
 mod reload;
 mod ue;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use pc5_control::credential::Freshness;
@@ -52,6 +53,8 @@ pub(crate) struct Config {
     pub freshness: Freshness,
     /// What is logged, unless the environment says.
     pub log: Option<String>,
+    /// Where Prometheus may ask, on loopback.
+    pub metrics: Option<SocketAddr>,
     pub station: Station,
 }
 
@@ -87,6 +90,7 @@ struct File {
     state: Option<PathBuf>,
     key_log: Option<PathBuf>,
     log: Option<String>,
+    metrics: Option<String>,
     workers: Option<u64>,
     port: PortFile,
     credential: CredentialFile,
@@ -168,6 +172,18 @@ impl Checker<'_> {
                 format_args!("{e}; write a level, as \"info\", or targets, as \"info,pc5=debug\""),
             );
         }
+        let metrics = file.metrics.as_deref().and_then(|text| {
+            let write = "a loopback ADDRESS:PORT, as \"127.0.0.1:9497\"";
+            let address = self.value::<SocketAddr>("metrics", text, write)?;
+            if !address.ip().is_loopback() {
+                self.wrong(
+                    "metrics",
+                    text,
+                    format_args!("write {write}; what runs here is nobody else's business"),
+                );
+            }
+            Some(address)
+        });
         let state = file.state.map(|path| self.base.join(path));
         if let Some(state) = &state
             && !state.parent().is_some_and(|p| p.as_os_str().is_empty() || p.is_dir())
@@ -233,6 +249,7 @@ impl Checker<'_> {
             trust,
             freshness,
             log: file.log,
+            metrics,
             station: station?,
         })
     }

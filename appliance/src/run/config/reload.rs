@@ -52,6 +52,7 @@ impl Config {
         c.waits(self.user != new.user, "user");
         c.waits(self.admin != new.admin, "admin");
         c.waits(self.state != new.state, "state");
+        c.waits(self.metrics != new.metrics, "metrics");
         c.waits(self.key_log != new.key_log, "key_log");
         c.waits(self.port != new.port, "[port]");
         c.waits(self.credential != new.credential, "[credential]");

@@ -1,0 +1,108 @@
+//! Looks at the data thread's counters once a second: ports that go down or come up, and drops in masses, are events.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::channels::DataHandle;
+use super::events::Events;
+use super::status::DataStatus;
+
+/// Own limits.
+mod limits {
+    use std::time::Duration;
+
+    /// How often it looks.
+    pub(super) const PERIOD: Duration = Duration::from_secs(1);
+    /// Drops of one cause within a period that are told.
+    pub(super) const DROPS: u64 = 1_000;
+    /// A cause is told again after so many periods.
+    pub(super) const QUIET: u32 = 10;
+}
+
+/// Begins to look.
+///
+/// # Errors
+/// No thread can be made.
+pub(crate) fn serve(data: DataHandle, events: Events) -> io::Result<()> {
+    std::thread::Builder::new().name("pc5-watch".into()).spawn(move || {
+        let mut watch = Watch::default();
+        loop {
+            std::thread::sleep(limits::PERIOD);
+            // Busy for a second, or ended: there is more to be seen next time, or nothing ever.
+            let Some(status) = data.status(Duration::from_millis(900)) else { continue };
+            for (event, about) in watch.look(&status) {
+                warn!(event, ?about, "data");
+                events.tell(event, about);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+type Told = (&'static str, Vec<(&'static str, String)>);
+
+#[derive(Default)]
+struct Watch {
+    links: BTreeMap<String, String>,
+    drops: BTreeMap<String, u64>,
+    quiet: BTreeMap<String, u32>,
+}
+
+impl Watch {
+    fn look(&mut self, status: &DataStatus) -> Vec<Told> {
+        let mut told = Vec::new();
+        for port in &status.ports {
+            let before = self.links.insert(port.name.clone(), port.link.clone());
+            let before = before.unwrap_or_else(|| "up".into());
+            if before != port.link {
+                let event = if port.link == "up" { "port_up" } else { "port_down" };
+                told.push((event, vec![("port", port.name.clone()), ("link", port.link.clone())]));
+            }
+        }
+        let drops = status.drops();
+        self.quiet.retain(|_, periods| {
+            *periods -= 1;
+            *periods > 0
+        });
+        for (cause, n) in &drops {
+            let more = n - self.drops.get(cause).copied().unwrap_or(0).min(*n);
+            if more >= limits::DROPS && !self.quiet.contains_key(cause) {
+                self.quiet.insert(cause.clone(), limits::QUIET);
+                told.push(("drops", vec![("cause", cause.clone()), ("frames", more.to_string())]));
+            }
+        }
+        self.drops = drops;
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::status::PortStatus;
+
+    fn status(link: &str, forged: u64) -> DataStatus {
+        let port = PortStatus { name: "p".into(), link: link.into(), ..PortStatus::default() };
+        DataStatus { ports: vec![port], opened: [("forged".into(), forged)].into(), ..DataStatus::default() }
+    }
+
+    #[test]
+    fn changes_of_a_link_and_drops_in_masses_are_told_once() {
+        let mut watch = Watch::default();
+        let mut events = |link, forged| -> Vec<&'static str> {
+            watch.look(&status(link, forged)).into_iter().map(|(event, _)| event).collect()
+        };
+        assert_eq!(events("up", 0), [""; 0]);
+        assert_eq!(events("down", 10), ["port_down"]);
+        assert_eq!(events("down", 20), [""; 0]);
+        assert_eq!(events("up", 1_020), ["port_up", "drops"]);
+        assert_eq!(events("up", 3_000), [""; 0], "told a moment ago");
+        for _ in 0..9 {
+            assert_eq!(events("up", 3_000), [""; 0]);
+        }
+        assert_eq!(events("up", 4_000), ["drops"]);
+    }
+}
