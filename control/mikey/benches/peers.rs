@@ -62,7 +62,7 @@ fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke" || argument == "--test");
     let mut wolf = match WolfCrypt::start("bench") {
         Ok(wolf) => wolf,
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return interop::skipped(&reason),
     };
     let blocks = if smoke { 1 } else { 31 };
     let rounds = |full: u32| if smoke { 1 } else { full };

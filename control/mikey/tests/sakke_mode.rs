@@ -479,6 +479,53 @@ fn unknown_and_misplaced_parts() {
     assert!(open_with(&with_extension, &mut cache(), published_time()).is_ok());
 }
 
+/// R plus the point (0, 0) of order 2: on the curve, and the pairing does not see the difference.
+fn with_small_order_part(data: &[u8]) -> Vec<u8> {
+    use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
+    use crypto_bigint::{Odd, U1024};
+    let p = U1024::from_be_slice(&octets(&vectors("sakke_params1.json")["p"]));
+    let params = FixedMontyParams::new(Odd::new(p).unwrap());
+    let number = |part: &[u8]| FixedMontyForm::new(&U1024::from_be_slice(part), &params);
+    let (x, y) = (number(&data[1..129]), number(&data[129..257]));
+    let three = FixedMontyForm::new(&U1024::from_u8(3), &params);
+    let inverse: FixedMontyForm<16> = Option::from(x.invert()).unwrap();
+    let sum = [-(three * inverse), three * y * inverse * inverse];
+    let coordinates = sum.map(|c| c.retrieve().to_be_bytes());
+    [&data[..1], coordinates[0].as_ref(), coordinates[1].as_ref(), &data[257..]].concat()
+}
+
+/// All signed well: what is refused is the point.
+#[test]
+fn points_off_the_curve_or_of_wrong_order() {
+    let again = |edit: &dyn Fn(&mut Vec<u8>)| {
+        refused(&WORLD.group.sign_again(&MESSAGE, |m| {
+            for p in &mut m.payloads {
+                if let Payload::Sakke(s) = p {
+                    edit(&mut s.data);
+                }
+            }
+        }))
+    };
+    // Without TEST this one would give the right key: the pairing's value is that of R.
+    assert_eq!(again(&|data| *data = with_small_order_part(data)), Reject::KeyDoesNotOpen);
+    assert_eq!(again(&|data| data[256] ^= 1), Reject::KeyDoesNotOpen, "off the curve");
+    assert_eq!(again(&|data| data[1..257].fill(0)), Reject::KeyDoesNotOpen, "(0, 0), of order 2");
+    assert_eq!(again(&|data| data[0] = 2), Reject::KeyDoesNotOpen, "another form");
+    assert_eq!(again(&|data| data[1..129].fill(0xff)), Reject::KeyDoesNotOpen, "x not below p");
+    // The PVT in the signature: off the curve, in another form, and that of somebody else.
+    let at = MESSAGE.len() - 65;
+    let with_pvt = |edit: &dyn Fn(&mut [u8])| {
+        let mut message = MESSAGE.clone();
+        edit(&mut message[at..]);
+        refused(&message)
+    };
+    assert_eq!(with_pvt(&|pvt| pvt[64] ^= 1), Reject::AuthenticationFailed);
+    assert_eq!(with_pvt(&|pvt| pvt[0] = 2), Reject::AuthenticationFailed);
+    assert_eq!(with_pvt(&|pvt| pvt[1..].fill(0)), Reject::AuthenticationFailed);
+    let bobs = *WORLD.bob.raw[0].1.pvt().as_octets();
+    assert_eq!(with_pvt(&|pvt| pvt.copy_from_slice(&bobs)), Reject::AuthenticationFailed);
+}
+
 #[test]
 fn period_of_use() {
     let w = &*WORLD;

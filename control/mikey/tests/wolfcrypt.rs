@@ -1,7 +1,7 @@
 //! Both directions with wolfCrypt over random identities, keys and messages; every altered one is refused by both.
 //!
-//! Where libwolfssl-dev is missing the tests say so and end. The rounds are 1000 in a release build and 40 in a
-//! debug build; `MIKEY_INTEROP_ROUNDS` sets another number, `MIKEY_INTEROP_SEED` another sequence.
+//! Where libwolfssl-dev is missing the tests say so and end. The rounds are 1000 in a release build (`scripts/test` runs
+//! that one too) and 40 in a debug build; `MIKEY_INTEROP_ROUNDS` sets another number, `MIKEY_INTEROP_SEED` another sequence.
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod interop;
 
@@ -45,7 +45,7 @@ fn altered(rng: &mut ChaCha20Rng, octets: &[u8]) -> Vec<u8> {
 fn eccsi_agrees_with_wolfcrypt() {
     let mut wolf = match WolfCrypt::start("eccsi") {
         Ok(wolf) => wolf,
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return interop::skipped(&reason),
     };
     let mut rng = generator(1);
     for round in 0..rounds() {
@@ -115,7 +115,7 @@ fn eccsi_agrees_with_wolfcrypt() {
 fn sakke_agrees_with_wolfcrypt() {
     let mut wolf = match WolfCrypt::start("sakke") {
         Ok(wolf) => wolf,
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return interop::skipped(&reason),
     };
     let mut rng = generator(2);
     for round in 0..rounds() {
