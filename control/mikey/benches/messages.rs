@@ -65,6 +65,7 @@ fn gmk_message(w: &World) -> SakkeMessage<'_> {
         cs_id: 4,
         parameters: None,
         privacy: Privacy::Hidden,
+        to_self: false,
     }
 }
 

@@ -69,6 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         cs_id: 4,
         parameters: None,
         privacy: Privacy::Hidden,
+        to_self: false,
     };
     let made = message.seal_many(&group, &kms, &MEMBERS, &kms, rng);
     let manager = ExpectedSigner::new(SignerKind::Group, GROUP, KMS);

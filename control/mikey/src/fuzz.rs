@@ -167,6 +167,7 @@ fn build() -> Result<World, KeyError> {
         cs_id: 4,
         parameters: None,
         privacy: Privacy::Hidden,
+        to_self: false,
     };
     let gsk = Secret::new(&[3; 32]);
     let gsk = GskMessage {

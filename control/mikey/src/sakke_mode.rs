@@ -21,9 +21,12 @@ use crate::{
     },
     identifier::Identifier,
     keys::{Bundle, GukId, KeyId, Purpose},
-    policy::{self, Checked, ExpectedSigner, Kms, ReceivingIdentity, Scheme, SigningIdentity, TrustedKms},
+    policy::{
+        self, Checked, ExpectedSigner, Kms, ReceivingIdentity, Scheme, SignerKind, SigningIdentity,
+        TrustedKms,
+    },
     prf::Prf,
-    sakke::{self, Encapsulated, Ssv},
+    sakke::{self, Encapsulated, PreparedRsk, Ssv},
     seed::SeedRng,
 };
 
@@ -58,6 +61,9 @@ pub struct SakkeMessage<'a> {
     pub parameters: Option<KeyParameters>,
     /// How identities and parameters appear.
     pub privacy: Privacy,
+    /// Adds SAKKE-to-self: the key once more, encapsulated to the sender, for [`open_own`]. Not for a GMK, which a
+    /// server sends. Source: TS 33.180 E.
+    pub to_self: bool,
 }
 
 /// How much an eavesdropper may read.
@@ -82,12 +88,13 @@ impl SakkeMessage<'_> {
         let identifier = self.identifier(receiver_uri, receiver_kms)?;
         let encapsulated = sakke::encapsulate(self.key, &identifier.octets(), receiver_kms.public_key())
             .map_err(|_| ENCAPSULATES)?;
+        let to_self = self.encapsulate_to_self(sender, sender_kms)?;
         let mut rng = SeedRng::draw(rng);
         self.assemble(
             (sender, sender_kms),
             (receiver_uri, receiver_kms),
             &identifier,
-            &encapsulated,
+            (&encapsulated, to_self.as_ref()),
             &mut rng,
         )
     }
@@ -108,6 +115,7 @@ impl SakkeMessage<'_> {
         let octets: Vec<_> =
             identifiers.iter().map(|id| id.as_ref().map(Identifier::octets).unwrap_or_default()).collect();
         let encapsulated = sakke::encapsulate_many(self.key, &octets, receiver_kms.public_key());
+        let to_self = self.encapsulate_to_self(sender, sender_kms);
         let jobs: Vec<_> = receiver_uris
             .iter()
             .zip(identifiers)
@@ -117,7 +125,8 @@ impl SakkeMessage<'_> {
         jobs.into_par_iter()
             .map(|(uri, identifier, data, mut rng)| {
                 let (identifier, data) = (identifier?, data.map_err(|_| ENCAPSULATES)?);
-                self.assemble((sender, sender_kms), (uri, receiver_kms), &identifier, &data, &mut rng)
+                let data = (&data, to_self.as_ref().map_err(Clone::clone)?.as_ref());
+                self.assemble((sender, sender_kms), (uri, receiver_kms), &identifier, data, &mut rng)
             })
             .collect()
     }
@@ -130,12 +139,30 @@ impl SakkeMessage<'_> {
         kms.identifier(uri, period)
     }
 
+    /// The key for the sender's other devices: the same data in the messages to all receivers.
+    fn encapsulate_to_self(
+        &self,
+        sender: &SigningIdentity,
+        kms: &Kms,
+    ) -> Result<Option<Encapsulated>, KeyError> {
+        if !self.to_self {
+            return Ok(None);
+        }
+        if self.key_id.purpose() == Purpose::GMK && matches!(kms.scheme(), Scheme::Uid(_)) {
+            return Err(KeyError::Invalid { what: "SAKKE-to-self", problem: "is not for a GMK" });
+        }
+        let (identifier, _) = sender.at(kms, self.time)?;
+        sakke::encapsulate(self.key, &identifier.octets(), kms.public_key())
+            .map(Some)
+            .map_err(|_| ENCAPSULATES)
+    }
+
     fn assemble(
         &self,
         (sender, sender_kms): (&SigningIdentity, &Kms),
         (receiver_uri, receiver_kms): (&str, &Kms),
         receiver: &Identifier,
-        encapsulated: &Encapsulated,
+        (encapsulated, to_self): (&Encapsulated, Option<&Encapsulated>),
         rng: &mut SeedRng,
     ) -> Result<Vec<u8>, KeyError> {
         if self.rand.len() < 16 {
@@ -150,11 +177,11 @@ impl SakkeMessage<'_> {
         payloads.push(idr(IdRole::INITIATOR_KMS, sender_kms.uri().as_bytes()));
         payloads.push(idr(IdRole::RESPONDER_KMS, receiver_kms.uri().as_bytes()));
         payloads.extend(self.policies.iter().cloned().map(Payload::Sp));
-        payloads.push(Payload::Sakke(Sakke {
-            params: SakkeParams::SET_1,
-            id_scheme: receiver_kms.scheme().id_scheme(),
-            data: encapsulated.to_vec(),
-        }));
+        payloads.push(Payload::Sakke(sakke_to(receiver_kms, encapsulated)));
+        if let Some(to_self) = to_self {
+            let to_self = GeneralExtension::SakkeToSelf(sakke_to(sender_kms, to_self));
+            payloads.push(Payload::GeneralExtension(to_self));
+        }
         if let Some(parameters) = &self.parameters {
             let content = match self.privacy {
                 Privacy::Clear => KeyParametersContent::Clear(parameters.clone()),
@@ -234,6 +261,10 @@ impl SakkeMessage<'_> {
     }
 }
 
+fn sakke_to(kms: &Kms, data: &Encapsulated) -> Sakke {
+    Sakke { params: SakkeParams::SET_1, id_scheme: kms.scheme().id_scheme(), data: data.to_vec() }
+}
+
 const ENCAPSULATES: KeyError = KeyError::Invalid { what: "identifier", problem: "can't be encapsulated to" };
 
 fn idr(role: IdRole, data: &[u8]) -> Payload {
@@ -275,53 +306,113 @@ pub fn open(
 ) -> Result<OpenedKey, Reject> {
     let m = ClaimedMessage::decode(octets)?;
     let checked = check(&m, signer, trusted, cache, now)?;
-    let receiver_kms =
-        trusted.get(receiver.kms_uri()).ok_or_else(|| Reject::UntrustedKms(receiver.kms_uri().to_owned()))?;
     policy::expect_kms(&m, IdRole::RESPONDER_KMS, receiver.kms_uri())?;
-    let sakke = sakke_of(&m)?;
-    let scheme = receiver_kms.scheme().id_scheme();
-    if sakke.id_scheme != scheme {
-        return Err(Reject::IdentifierScheme { found: sakke.id_scheme.0, expected: scheme.0 });
-    }
-    let (identifier, rsk) = receiver.at(receiver_kms, checked.id.t, now)?;
-    if !policy::names(&m, IdRole::RESPONDER, IdRole::RESPONDER_UID, receiver.uri(), &identifier)? {
+    let receiving = Receiving::of(receiver, sakke_of(&m)?, trusted, checked.id.t, now)?;
+    let uri = receiver.uri();
+    if !policy::names(&m, IdRole::RESPONDER, IdRole::RESPONDER_UID, uri, &receiving.identifier)? {
         return Err(Reject::WrongResponder);
     }
-    let prf = Prf::try_from(m.claimed().header.prf)?;
-    checked.verify(&m)?;
+    receiving.open(&m, checked, signer, cache, now)
+}
 
-    let key = rsk.decapsulate(&sakke.data).map_err(|_| Reject::KeyDoesNotOpen)?;
-    let csb_id = m.claimed().header.csb_id;
-    let parameters = parameters_of(&m)?
-        .map(|content| match content {
-            KeyParametersContent::Clear(p) => Ok(p.clone()),
-            KeyParametersContent::Protected(p) => p.open(key.as_octets(), csb_id),
-        })
-        .transpose()?;
-    if let Some(parameters) = &parameters {
-        parameters.usable_at(now)?;
+/// Opens an I_MESSAGE of one's own, as another device of its sender: by the SAKKE-to-self that it carries. The
+/// receiver's payload, and for whom it is, are authenticated but not looked at. Errors leave the cache as it was.
+/// Source: TS 33.180 E.
+pub fn open_own(
+    octets: &[u8],
+    own: &ReceivingIdentity,
+    trusted: &TrustedKms,
+    cache: &mut ReplayCache,
+    now: NtpTime,
+) -> Result<OpenedKey, Reject> {
+    let signer = ExpectedSigner::new(SignerKind::Peer, own.uri(), own.kms_uri());
+    let m = ClaimedMessage::decode(octets)?;
+    let checked = check(&m, &signer, trusted, cache, now)?;
+    let to_self = m.optional("SAKKE-to-self", |p| match p {
+        Payload::GeneralExtension(GeneralExtension::SakkeToSelf(s)) => Some(s),
+        _ => None,
+    })?;
+    let (_, sakke) = to_self.ok_or(Reject::Missing("SAKKE-to-self"))?;
+    if sakke.params != SakkeParams::SET_1 {
+        return Err(Reject::SakkeParameters(sakke.params.0));
     }
-    let is_gmk = matches!(receiver_kms.scheme(), Scheme::Uid(_)) && KeyId(csb_id).purpose() == Purpose::GMK;
-    let guk_id = is_gmk.then_some(GukId(csb_id));
-    let key_id = match guk_id {
-        Some(guk_id) => guk_id
-            .gmk_id(key.as_octets(), receiver.uri())
-            .map_err(|_| Reject::KeyData("receiver's URI is too long"))?,
-        None => KeyId(csb_id),
-    };
-    let standing = cache.accept(&checked.id, now)?;
-    Ok(OpenedKey {
-        key,
-        key_id,
-        guk_id,
-        bundle: Bundle { csb_id, rand: checked.id.rand, prf },
-        time: checked.id.t,
-        signer: signer.uri().to_owned(),
-        identifier: checked.identifier,
-        parameters,
-        standing,
-        message: m.claimed().clone(),
-    })
+    Receiving::of(own, sakke, trusted, checked.id.t, now)?.open(&m, checked, &signer, cache, now)
+}
+
+/// Who opens which encapsulated key.
+struct Receiving<'a> {
+    uri: &'a str,
+    scheme: Scheme,
+    identifier: Identifier,
+    rsk: &'a PreparedRsk,
+    sakke: &'a Sakke,
+}
+
+impl<'a> Receiving<'a> {
+    /// The receiver's key for the period of T.
+    fn of(
+        receiver: &'a ReceivingIdentity,
+        sakke: &'a Sakke,
+        trusted: &TrustedKms,
+        t: NtpTime,
+        now: NtpTime,
+    ) -> Result<Self, Reject> {
+        let kms = trusted
+            .get(receiver.kms_uri())
+            .ok_or_else(|| Reject::UntrustedKms(receiver.kms_uri().to_owned()))?;
+        let expected = kms.scheme().id_scheme();
+        if sakke.id_scheme != expected {
+            return Err(Reject::IdentifierScheme { found: sakke.id_scheme.0, expected: expected.0 });
+        }
+        let (identifier, rsk) = receiver.at(kms, t, now)?;
+        Ok(Self { uri: receiver.uri(), scheme: kms.scheme(), identifier, rsk, sakke })
+    }
+
+    /// Verifies the signature, opens the key, reads its parameters, and only then tells the cache.
+    fn open(
+        self,
+        m: &ClaimedMessage,
+        checked: Checked<'_>,
+        signer: &ExpectedSigner,
+        cache: &mut ReplayCache,
+        now: NtpTime,
+    ) -> Result<OpenedKey, Reject> {
+        let prf = Prf::try_from(m.claimed().header.prf)?;
+        checked.verify(m)?;
+
+        let key = self.rsk.decapsulate(&self.sakke.data).map_err(|_| Reject::KeyDoesNotOpen)?;
+        let csb_id = m.claimed().header.csb_id;
+        let parameters = parameters_of(m)?
+            .map(|content| match content {
+                KeyParametersContent::Clear(p) => Ok(p.clone()),
+                KeyParametersContent::Protected(p) => p.open(key.as_octets(), csb_id),
+            })
+            .transpose()?;
+        if let Some(parameters) = &parameters {
+            parameters.usable_at(now)?;
+        }
+        let is_gmk = matches!(self.scheme, Scheme::Uid(_)) && KeyId(csb_id).purpose() == Purpose::GMK;
+        let guk_id = is_gmk.then_some(GukId(csb_id));
+        let key_id = match guk_id {
+            Some(guk_id) => guk_id
+                .gmk_id(key.as_octets(), self.uri)
+                .map_err(|_| Reject::KeyData("receiver's URI is too long"))?,
+            None => KeyId(csb_id),
+        };
+        let standing = cache.accept(&checked.id, now)?;
+        Ok(OpenedKey {
+            key,
+            key_id,
+            guk_id,
+            bundle: Bundle { csb_id, rand: checked.id.rand, prf },
+            time: checked.id.t,
+            signer: signer.uri().to_owned(),
+            identifier: checked.identifier,
+            parameters,
+            standing,
+            message: m.claimed().clone(),
+        })
+    }
 }
 
 /// Checks everything that needs no receiver's key: structure, time, replay, signer and signature. The cache is not

@@ -322,7 +322,23 @@ fn error_messages_inform_and_change_nothing() {
     assert_eq!(expect.verify(&wire), Err(Reject::PeerError(0)));
     // No answer to an error message.
     assert!(ErrorMessage::answer(&wire, &Reject::AuthenticationFailed).is_none());
-    // The right response is still taken.
+    // The right response is still taken, that of another message or an altered one is not.
     let response = open_at(&octets, &mut cache(), now).unwrap().response.unwrap();
+    let answer_to = |edit: fn(&mut IMessage)| {
+        let mut other = full(Protection::SHA_256);
+        edit(&mut other);
+        open_at(&other.seal(&psk).unwrap().0, &mut cache(), now).unwrap().response.unwrap()
+    };
+    let other_bundle = answer_to(|m| m.csb_id = 9);
+    assert_eq!(expect.verify(&other_bundle), Err(Reject::ResponseMismatch("CSB ID")));
+    let earlier = answer_to(|m| m.time = m.time.before(Duration::from_secs(1)));
+    assert_eq!(expect.verify(&earlier), Err(Reject::ResponseMismatch("T")));
+    let other_rand = answer_to(|m| m.rand = vec![0x5b; 16]);
+    assert_eq!(expect.verify(&other_rand), Err(Reject::AuthenticationFailed));
+    for at in 0..response.len() {
+        let mut altered = response.clone();
+        altered[at] ^= 1;
+        assert!(expect.verify(&altered).is_err() && expect.verify(&response[..at]).is_err(), "octet {at}");
+    }
     assert!(expect.verify(&response).is_ok());
 }

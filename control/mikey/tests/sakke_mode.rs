@@ -66,6 +66,7 @@ fn gmk_message(key: &Ssv, privacy: Privacy) -> SakkeMessage<'_> {
         cs_id: 4,
         parameters: Some(parameters()),
         privacy,
+        to_self: false,
     }
 }
 
@@ -567,6 +568,7 @@ fn monthly_keys_of_rfc_6509() {
         cs_id: 0,
         parameters: None,
         privacy: Privacy::Clear,
+        to_self: false,
     };
     let octets = message.seal(&alice.signing, &authority.kms, b, &authority.kms, &mut rng(1)).unwrap();
     let signer = ExpectedSigner::new(SignerKind::Peer, a, "kms.tel.example");

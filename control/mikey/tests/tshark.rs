@@ -102,6 +102,7 @@ fn signed_kinds(all: &mut Vec<(&'static str, Vec<u8>, Knows)>) {
             group_ids: None,
         }),
         privacy: Privacy::Clear,
+        to_self: false,
     };
     let seal = |m: &SakkeMessage<'_>| {
         m.seal(&sender.signing, kms, "sip:member@example.org", kms, &mut rng(2)).unwrap()

@@ -128,6 +128,7 @@ fn gmk(args: Gmk) -> anyhow::Result<Exit> {
         cs_id: 4,
         parameters: Some(parameters),
         privacy: if args.clear { Privacy::Clear } else { Privacy::Hidden },
+        to_self: false,
     };
     let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
     let made = message.seal(signer, signer_kms, &args.to, receiver_kms, rng)?;
