@@ -112,6 +112,9 @@ fn signed_kinds(all: &mut Vec<(&'static str, Vec<u8>, Knows)>) {
     all.push(("GMK, hidden", seal(&message), Knows::All));
     message.policies = vec![SecurityPolicy::gmk_default(0)];
     all.push(("GMK, GENERIC-ID map", seal(&message), Knows::Header));
+    message.policies.clear();
+    (message.key_id, message.to_self) = (KeyId::new(Purpose::PCK, 6), true);
+    all.push(("PCK with SAKKE-to-self", seal(&message), Knows::All));
 }
 
 /// A capture of link type 147 (user 0), which tshark is told to be MIKEY.

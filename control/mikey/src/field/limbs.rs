@@ -95,19 +95,56 @@ pub(crate) fn is_zero(a: &Limbs) -> u64 {
     ((any | any.wrapping_neg()) >> 63) ^ 1
 }
 
-/// The square of an integer: the products off the diagonal once, doubled, then the diagonal.
+/// Limbs in half of an integer: loops of this length are unrolled by the compiler, longer ones are not.
+const HALF: usize = LIMBS / 2;
+
+/// The square of an integer: the squares of its halves, and twice their product between.
 #[inline(always)]
 pub(crate) fn square_wide(a: &Limbs) -> Wide {
+    let low: [u64; HALF] = core::array::from_fn(|i| a[i]);
+    let high: [u64; HALF] = core::array::from_fn(|i| a[HALF + i]);
     let mut t = [0; 2 * LIMBS];
-    for i in 0..LIMBS - 1 {
-        let mut carry = 0;
-        for j in i + 1..LIMBS {
-            (t[i + j], carry) = mac(t[i + j], a[j], a[i], carry);
-        }
-        t[i + LIMBS] = carry;
-    }
+    t[..LIMBS].copy_from_slice(&square_half(&low));
+    t[LIMBS..].copy_from_slice(&square_half(&high));
+    let middle = multiply_halves(&low, &high);
     let (mut carry, mut shifted_out) = (0, 0);
     for i in 0..LIMBS {
+        (t[HALF + i], carry) = adc(t[HALF + i], middle[i] << 1 | shifted_out, carry);
+        shifted_out = middle[i] >> 63;
+    }
+    (t[HALF + LIMBS], carry) = adc(t[HALF + LIMBS], shifted_out, carry);
+    for limb in &mut t[HALF + LIMBS + 1..] {
+        (*limb, carry) = adc(*limb, 0, carry);
+    }
+    t
+}
+
+#[inline(always)]
+fn multiply_halves(a: &[u64; HALF], b: &[u64; HALF]) -> Limbs {
+    let mut t = [0; LIMBS];
+    for i in 0..HALF {
+        let mut carry = 0;
+        for j in 0..HALF {
+            (t[i + j], carry) = mac(t[i + j], a[j], b[i], carry);
+        }
+        t[i + HALF] = carry;
+    }
+    t
+}
+
+/// The square of half an integer: the products off the diagonal once, doubled, then the diagonal.
+#[inline(always)]
+fn square_half(a: &[u64; HALF]) -> Limbs {
+    let mut t = [0; LIMBS];
+    for i in 0..HALF - 1 {
+        let mut carry = 0;
+        for j in i + 1..HALF {
+            (t[i + j], carry) = mac(t[i + j], a[j], a[i], carry);
+        }
+        t[i + HALF] = carry;
+    }
+    let (mut carry, mut shifted_out) = (0, 0);
+    for i in 0..HALF {
         let diagonal = u128::from(a[i]) * u128::from(a[i]);
         let low = t[2 * i] << 1 | shifted_out;
         let high = t[2 * i + 1] << 1 | t[2 * i] >> 63;
