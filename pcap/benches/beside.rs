@@ -7,7 +7,7 @@
 mod common;
 
 use common::{CAPTURED, by_chunk, by_record, capture, peer};
-use pc5_pcap::{Format, IoChoice, ReadSource, Reader};
+use pc5_pcap::{Format, IoChoice, Reader};
 use std::fs::File;
 use std::hint::black_box;
 use std::time::Instant;
@@ -32,13 +32,9 @@ fn main() {
             let ways: [Way<'_>; 5] = [
                 ("memory, chunks", &|| by_chunk(Reader::from_read(octets.as_slice()).unwrap()), &in_memory),
                 ("memory, records", &|| by_record(Reader::from_read(octets.as_slice()).unwrap()), &in_memory),
-                ("file, chunks, io_uring", &|| by_chunk(open(IoChoice::Auto)), &in_file),
+                ("file, chunks", &|| by_chunk(open(IoChoice::Auto)), &in_file),
+                ("file, chunks, io_uring", &|| by_chunk(open(IoChoice::Ahead)), &in_file),
                 ("file, chunks, plain", &|| by_chunk(open(IoChoice::Plain)), &in_file),
-                (
-                    "file, chunks, no thread",
-                    &|| by_chunk(Reader::from_source(ReadSource::new(File::open(&path).unwrap())).unwrap()),
-                    &in_file,
-                ),
             ];
             let mut times = vec![(Vec::new(), Vec::new()); ways.len()];
             for _ in 0..ROUNDS {

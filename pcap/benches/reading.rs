@@ -42,7 +42,9 @@ fn reading(c: &mut Criterion) {
 
             let mut group = c.benchmark_group(format!("file {name}"));
             group.throughput(Throughput::Elements((CAPTURED / len) as u64));
-            for (way, choice) in [("io_uring", IoChoice::Auto), ("plain", IoChoice::Plain)] {
+            for (way, choice) in
+                [("auto", IoChoice::Auto), ("io_uring", IoChoice::Ahead), ("plain", IoChoice::Plain)]
+            {
                 group.bench_function(BenchmarkId::new("chunks", way), |b| {
                     b.iter(|| by_chunk(Reader::open_with(&path, choice).unwrap()))
                 });

@@ -14,8 +14,8 @@
 //!   out [`Record`]s: no allocation, no copy and no call into the system for a record. Everything before a
 //!   defect is delivered, then a [`PcapError`] names the octet, what was found and what was expected.
 //! * [`Writer`] writes either format; timestamps and original lengths survive exactly.
-//! * [`stream`] moves the blocks: `io_uring` on a thread of its own where the kernel allows it, plain
-//!   `read(2)` and `write(2)` elsewhere; [`Reader::io_path`] and [`Writer::io_path`] say which and why.
+//! * [`stream`] moves the blocks: from the page cache at once, else `io_uring` on a thread of its own where the kernel
+//!   allows it, plain `read(2)` and `write(2)` elsewhere; [`Reader::io_path`] and [`Writer::io_path`] say which and why.
 //! * [`replay`] says when the next frame is due.
 //!
 //! ```

@@ -180,7 +180,7 @@ impl<S: BlockSource> Reader<S> {
         ReadStats { octets: self.octets_before + self.offset(), ..self.stats }
     }
 
-    /// How the capture is read: `io_uring`, or the plain way and why.
+    /// How the capture is read by now: from the page cache, by `io_uring`, or the plain way and why.
     pub fn io_path(&self) -> &str {
         self.source.io_path()
     }

@@ -1,14 +1,17 @@
 //! Moving blocks of a capture between memory and the system.
 //!
 //! ```text
-//!   FileSource   thread: read ahead ---> full blocks ---> Reader          the blocks go round, so that
-//!                               <------- spent blocks <---                memory stays bounded
+//!   FileSource   page cache  ---> block --------------> Reader            the blocks go round, so that
+//!                thread: read ahead ---> full blocks --->                 memory stays bounded
+//!                               <------- spent blocks <---
 //!   FileSink     Writer ---> full blocks ---> thread: write behind
 //!                      <---- empty blocks <---
 //! ```
 //!
-//! Regular files are read and written by a thread of their own, with `io_uring` where the kernel allows it and with
-//! `read(2)` / `write(2)` where not. Pipes, terminals and devices are read and written plainly, without a thread.
+//! What of a regular file lies in the page cache is read where it is parsed: another thread would only carry it from one
+//! core's caches to another's. What does not is read ahead by a thread, and files are written behind by one, with `io_uring`
+//! where the kernel allows it and with `read(2)` / `write(2)` where not. Pipes, terminals and devices are read and written
+//! plainly, without a thread.
 //! `io_path` of each says which it was, and why.
 
 mod plain;
@@ -37,10 +40,12 @@ pub(crate) const WRITE_BEHIND: usize = 4;
 /// Which way to the system to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IoChoice {
-    /// `io_uring` where the kernel allows it, plain calls elsewhere.
+    /// Reading, what the page cache has at once, and the rest as [`IoChoice::Ahead`]; writing, as that.
     #[default]
     Auto,
-    /// Plain calls.
+    /// By a thread, with `io_uring` where the kernel allows it, plain calls elsewhere.
+    Ahead,
+    /// By a thread, with plain calls.
     Plain,
 }
 

@@ -1,11 +1,12 @@
-//! Reading ahead of the parser.
+//! Reading files: at once what lies in the page cache, ahead of the parser what does not.
 
 use super::{Block, BlockSource, HEADROOM, IoChoice, READ_AHEAD, ReadSource, uring};
 use crate::format::limits;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::future::{Future, poll_fn};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::pin::Pin;
@@ -26,12 +27,15 @@ pub struct FileSource(Way);
 enum Way {
     /// In the caller's thread: what cannot be read ahead or twice.
     Plain(ReadSource<File>),
+    /// In the caller's thread as far as nothing has to be waited for, by a thread of its own from there on.
+    Near(Near),
     /// By a thread of its own.
     Ahead(ReadAhead),
 }
 
 impl FileSource {
-    /// Opens `path`. A regular file is read ahead of the parser by a thread, which ends with this value.
+    /// Opens `path`. What of a regular file is not in memory is read ahead of the parser by a thread, which ends with this
+    /// value.
     pub fn open(path: &Path, choice: IoChoice) -> io::Result<Self> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -41,7 +45,13 @@ impl FileSource {
         if !metadata.is_file() {
             return Ok(Self(Way::Plain(ReadSource::new(file).named("read: not a regular file"))));
         }
-        Ok(Self(Way::Ahead(ReadAhead::start(file, metadata.len(), choice)?)))
+        let file_len = metadata.len();
+        Ok(Self(match choice {
+            IoChoice::Auto => {
+                Way::Near(Near { file, file_len, at: 0, ended: false, free: Vec::new(), ahead: None })
+            }
+            IoChoice::Ahead | IoChoice::Plain => Way::Ahead(ReadAhead::start(file, file_len, 0, choice)?),
+        }))
     }
 }
 
@@ -49,6 +59,7 @@ impl BlockSource for FileSource {
     fn next_block(&mut self) -> io::Result<Block> {
         match &mut self.0 {
             Way::Plain(plain) => plain.next_block(),
+            Way::Near(near) => near.next_block(),
             Way::Ahead(ahead) => ahead.next_block(),
         }
     }
@@ -56,6 +67,7 @@ impl BlockSource for FileSource {
     fn recycle(&mut self, spent: Block) {
         match &mut self.0 {
             Way::Plain(plain) => plain.recycle(spent),
+            Way::Near(near) => near.recycle(spent),
             Way::Ahead(ahead) => ahead.recycle(spent),
         }
     }
@@ -63,6 +75,7 @@ impl BlockSource for FileSource {
     fn rewind(&mut self) -> io::Result<()> {
         match &mut self.0 {
             Way::Plain(plain) => plain.rewind(),
+            Way::Near(near) => near.rewind(),
             Way::Ahead(ahead) => ahead.rewind(),
         }
     }
@@ -70,8 +83,87 @@ impl BlockSource for FileSource {
     fn io_path(&self) -> &str {
         match &self.0 {
             Way::Plain(plain) => plain.io_path(),
+            Way::Near(near) => near.io_path(),
             Way::Ahead(ahead) => &ahead.io_path,
         }
+    }
+}
+
+/// A file that is read where it is parsed while the page cache has it: a block then costs no change of thread, and is
+/// still in the core's second cache when it is parsed.
+#[derive(Debug)]
+struct Near {
+    file: File,
+    /// Length of the file when it was opened.
+    file_len: u64,
+    /// Offset of the next block.
+    at: u64,
+    /// The end was given: nothing more until a rewind.
+    ended: bool,
+    free: Vec<Block>,
+    /// Since the first block that was not in memory; until a rewind.
+    ahead: Option<ReadAhead>,
+}
+
+impl Near {
+    fn next_block(&mut self) -> io::Result<Block> {
+        if self.ahead.is_none() {
+            let block = self.free.pop().unwrap_or_else(|| Block::with_len(limits::PIPE_BLOCK_LEN));
+            if let Some(block) = self.cached(block)? {
+                self.at += (block.end - block.start) as u64;
+                return Ok(block);
+            }
+            self.free.clear();
+            self.ahead =
+                Some(ReadAhead::start(self.file.try_clone()?, self.file_len, self.at, IoChoice::Ahead)?);
+        }
+        match &mut self.ahead {
+            Some(ahead) => ahead.next_block(),
+            None => Err(gone()),
+        }
+    }
+
+    /// The next block, if all of it can be had without waiting.
+    fn cached(&mut self, mut block: Block) -> io::Result<Option<Block>> {
+        let mut len = 0;
+        let room = block.octets.get_mut(HEADROOM..).unwrap_or(&mut []);
+        while let Some(left) = room.get_mut(len..).filter(|left| !left.is_empty() && !self.ended) {
+            let at = self.at + len as u64;
+            match preadv2(&self.file, &mut [IoSliceMut::new(left)], at, ReadWriteFlags::NOWAIT) {
+                Ok(0) => break,
+                Ok(read) => len += read,
+                Err(Errno::INTR) => {}
+                // Not in memory; or a file system that cannot tell.
+                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+            if self.at + len as u64 >= self.file_len {
+                break;
+            }
+        }
+        block.last = len < room.len();
+        self.ended = block.last;
+        (block.start, block.end) = (HEADROOM, HEADROOM + len);
+        Ok(Some(block))
+    }
+
+    fn recycle(&mut self, spent: Block) {
+        match &mut self.ahead {
+            Some(ahead) => ahead.recycle(spent),
+            None if spent.octets.len() == HEADROOM + limits::PIPE_BLOCK_LEN => self.free.push(spent),
+            None => {}
+        }
+    }
+
+    fn rewind(&mut self) -> io::Result<()> {
+        // Its thread ends with it: by now the file may well be in memory.
+        self.ahead = None;
+        (self.at, self.ended) = (0, false);
+        Ok(())
+    }
+
+    fn io_path(&self) -> &str {
+        self.ahead.as_ref().map_or("read: from the page cache", |ahead| &ahead.io_path)
     }
 }
 
@@ -96,7 +188,7 @@ struct ReadAhead {
 }
 
 impl ReadAhead {
-    fn start(file: File, file_len: u64, choice: IoChoice) -> io::Result<Self> {
+    fn start(file: File, file_len: u64, at: u64, choice: IoChoice) -> io::Result<Self> {
         let (requests, requested) = unbounded_channel();
         let (reply, replies) = mpsc::channel();
         let (ready, started) = mpsc::channel();
@@ -105,7 +197,7 @@ impl ReadAhead {
             replies: reply,
             file_len,
             rewinds: 0,
-            at: 0,
+            at,
             ended: false,
             free: Vec::new(),
             made: 0,
