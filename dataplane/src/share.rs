@@ -20,6 +20,11 @@ impl Share {
         flow(address) as usize % workers.max(1)
     }
 
+    /// The worker that owns a received frame, as it came: the same one.
+    pub fn owner_of_frame(frame: &[u8], workers: usize) -> usize {
+        flow_of(frame) as usize % workers.max(1)
+    }
+
     /// Whether this is that worker.
     pub fn owns(self, address: Address) -> bool {
         Self::owner(address, self.workers) == self.worker

@@ -209,6 +209,10 @@ fn runtime_text(out: &mut String, r: &Runtime) {
     for (suite, kernel) in &r.data.kernels {
         line("kernel", format!("{suite}: {kernel}"));
     }
+    for w in r.data.workers.iter().filter(|_| r.data.workers.len() > 1) {
+        let at = w.processor.map_or("not pinned".to_owned(), |p| format!("processor {p}"));
+        line("worker", format!("{}: {at}, received {}, sealed {}", w.worker, w.received, w.sealed));
+    }
     for s in r.data.stages.iter().filter(|s| s.frames > 0) {
         let frames = s.frames as f64;
         line(

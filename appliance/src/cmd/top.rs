@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::replay::Shown;
 use super::show::Daemon;
 use crate::exit::Exit;
-use crate::run::status::{Ask, Body, EventLine, Screen, VERSION, What};
+use crate::run::status::{Ask, Body, EventLine, Runtime, Screen, VERSION, What};
 
 /// Events shown.
 const EVENTS: usize = 10;
@@ -73,11 +73,14 @@ impl Rates {
         let (ra, rb) = (a.runtime.as_ref()?, b.runtime.as_ref()?);
         let rate = |before: u64, after: u64| after.saturating_sub(before) as f64 / seconds;
         let mut ports = BTreeMap::new();
-        for p in &rb.data.ports {
-            let before = ra.data.ports.iter().find(|q| q.name == p.name && q.traffic == p.traffic);
-            let (received, sent) = before.map_or((0, 0), |q| (q.received, q.sent));
-            *ports.entry(format!("{} in", p.traffic)).or_default() += rate(received, p.received);
-            *ports.entry(format!("{} out", p.traffic)).or_default() += rate(sent, p.sent);
+        let total = |r: &Runtime, traffic: &str| {
+            let own = r.data.ports.iter().filter(|p| p.traffic == traffic);
+            own.fold((0, 0), |(received, sent), p| (received + p.received, sent + p.sent))
+        };
+        for traffic in ["signalling", "data"] {
+            let ((received, sent), (received_now, sent_now)) = (total(ra, traffic), total(rb, traffic));
+            ports.insert(format!("{traffic} in"), rate(received, received_now));
+            ports.insert(format!("{traffic} out"), rate(sent, sent_now));
         }
         let stages = rb.data.stages.iter().map(|s| {
             let before = ra.data.stages.iter().find(|q| q.name == s.name).cloned().unwrap_or_default();

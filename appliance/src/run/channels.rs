@@ -2,13 +2,15 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use pc5_control::credential::Identity;
 use pc5_control::group_owner::Outgoing;
 use pc5_dataplane::ids::{GroupId, Layer2Id, PgkId};
 use pc5_dataplane::keys::{Event, Floor};
+use pc5_dataplane::pdu::Address;
+use pc5_dataplane::share::Share;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::status::{Answer, Ask, DataStatus};
@@ -68,7 +70,7 @@ impl Waker {
         Ok(Self(Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?)))
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // Full means that it is awake.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
@@ -87,24 +89,52 @@ impl AsFd for Waker {
 
 /// Control's end of the way to data.
 #[derive(Clone)]
-pub(crate) struct DataHandle {
+pub(crate) struct DataHandle(Arc<[ToWorker]>);
+
+/// The way to one worker.
+struct ToWorker {
     sender: Sender<ToData>,
     waker: Waker,
 }
 
-impl DataHandle {
-    /// How the data thread stands; `None` when it does not say so in time.
-    pub(crate) fn status(&self, patience: Duration) -> Option<DataStatus> {
-        let (reply, answer) = bounded(1);
-        self.tell(ToData::Status(reply));
-        answer.recv_timeout(patience).ok()
-    }
-
-    /// Tells the data thread something; it is awake then.
-    pub(crate) fn tell(&self, message: ToData) {
+impl ToWorker {
+    fn tell(&self, message: ToData) {
         // Gone means that the daemon is on its way out.
         let _ = self.sender.send(message);
         self.waker.wake();
+    }
+}
+
+impl DataHandle {
+    /// How the workers stand together; `None` when one does not say so in time.
+    pub(crate) fn status(&self, patience: Duration) -> Option<DataStatus> {
+        let (reply, answers) = bounded(self.0.len());
+        self.tell(ToData::Status(reply));
+        let until = Instant::now() + patience;
+        let mut all = DataStatus::default();
+        for _ in 0..self.0.len() {
+            all.add(answers.recv_deadline(until).ok()?);
+        }
+        Some(all)
+    }
+
+    fn tell_all(&self, message: impl Fn() -> ToData) {
+        self.0.iter().for_each(|worker| worker.tell(message()));
+    }
+
+    /// Tells the workers that it concerns; they are awake then.
+    pub(crate) fn tell(&self, message: ToData) {
+        let worker = match &message {
+            ToData::Send(out) => Share::owner(Address::to(out.to, out.from), self.0.len()),
+            ToData::Status(reply) => return self.tell_all(|| ToData::Status(reply.clone())),
+            ToData::Changed { group } => return self.tell_all(|| ToData::Changed { group: *group }),
+            ToData::Stop => return self.tell_all(|| ToData::Stop),
+            // The bridge is one for all; a UE has one worker.
+            ToData::Joined { .. } | ToData::Left { .. } | ToData::Audience { .. } | ToData::Uplink(_) => 0,
+        };
+        if let Some(worker) = self.0.get(worker) {
+            worker.tell(message);
+        }
     }
 }
 
@@ -127,14 +157,20 @@ pub(crate) struct DataInbox {
     pub waker: Waker,
 }
 
-/// The ways to data.
+/// The ways to so many data workers.
 ///
 /// # Errors
 /// As [`Waker::new`].
-pub(crate) fn to_data() -> std::io::Result<(DataHandle, DataInbox)> {
-    let waker = Waker::new()?;
-    let (sender, receiver) = unbounded();
-    Ok((DataHandle { sender, waker: waker.clone() }, DataInbox { receiver, waker }))
+pub(crate) fn to_data(workers: usize) -> std::io::Result<(DataHandle, Vec<DataInbox>)> {
+    let mut ways = Vec::with_capacity(workers);
+    let mut inboxes = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let waker = Waker::new()?;
+        let (sender, receiver) = unbounded();
+        ways.push(ToWorker { sender, waker: waker.clone() });
+        inboxes.push(DataInbox { receiver, waker });
+    }
+    Ok((DataHandle(ways.into()), inboxes))
 }
 
 /// The ways to control.

@@ -119,8 +119,7 @@ impl Control {
     pub(crate) fn new(
         procedure: Procedure,
         table: KeyTable,
-        data: DataHandle,
-        inbox: ControlInbox,
+        (data, inbox): (DataHandle, ControlInbox),
         facts: Facts,
         key_log: Option<KeyLog>,
         reloader: Reloader,
@@ -630,7 +629,7 @@ impl Control {
             identity: self.facts.identity.to_string(),
             uptime_s: self.began.elapsed().as_secs(),
             state: self.facts.state.clone(),
-            workers: 1,
+            workers: data.workers.len(),
             privileges: self.facts.privileges.clone(),
             way: self.facts.way.clone(),
             refused: self.facts.refused.clone(),

@@ -124,12 +124,28 @@ pub(crate) fn text(screen: &Screen) -> String {
         let held = r.discrepancies.len() as f64;
         page.gauge("pc5_discrepancies", "Sums of counters that do not hold.", &[], held);
         let d = &r.data;
+        let mut ports = BTreeMap::<&str, (bool, u64, u64)>::new();
         for p in &d.ports {
-            let labels = [("traffic", p.traffic.as_str())];
-            let up = f64::from(u8::from(p.link == "up"));
-            page.gauge("pc5_port_up", "Whether the link is up.", &labels, up);
-            page.counter("pc5_port_received_total", "Frames taken from the port.", &labels, p.received);
-            page.counter("pc5_port_sent_total", "Frames that left by the port.", &labels, p.sent);
+            let (up, received, sent) = ports.entry(p.traffic.as_str()).or_insert((true, 0, 0));
+            (*up, *received, *sent) = (*up && p.link == "up", *received + p.received, *sent + p.sent);
+        }
+        for (traffic, (up, received, sent)) in ports {
+            let labels = [("traffic", traffic)];
+            page.gauge("pc5_port_up", "Whether the link is up.", &labels, f64::from(u8::from(up)));
+            page.counter("pc5_port_received_total", "Frames taken from the port.", &labels, received);
+            page.counter("pc5_port_sent_total", "Frames that left by the port.", &labels, sent);
+        }
+        for w in &d.workers {
+            let number = w.worker.to_string();
+            let labels = [("worker", number.as_str())];
+            let seconds = w.busy_ns as f64 / 1e9;
+            page.add(
+                "counter",
+                "pc5_worker_busy_seconds_total",
+                "Time that a worker worked.",
+                &labels,
+                seconds,
+            );
         }
         for s in &d.stages {
             let labels = [("stage", s.name.as_str())];

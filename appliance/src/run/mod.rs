@@ -24,7 +24,9 @@ mod service_manager;
 pub(crate) mod status;
 mod tun;
 mod watch;
+pub(crate) mod workers;
 
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -38,6 +40,7 @@ use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::io::tun::Tun;
 use pc5_dataplane::io::{PacketIo, Peers, af_packet, probe, udp};
 use pc5_dataplane::keys::table::KeyTable;
+use pc5_dataplane::share::Share;
 use tracing::{info, warn};
 
 use self::admin::AdminSocket;
@@ -45,7 +48,7 @@ use self::bridge::Bridge;
 use self::channels::{ControlHandle, ToControl, ToData};
 use self::config::{Config, OwnerConfig, Port, Station};
 use self::control::{Control, Facts, Procedure};
-use self::data::{DataPlane, UeData};
+use self::data::{DataPlane, Mail, UeData};
 use self::events::Events;
 use self::keylog::KeyLog;
 use self::metrics::Scrapes;
@@ -76,8 +79,9 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let key = credentials::read_key(&config.credential.key)?;
     credentials::read(&config, key.clone(), &MemoryStore::default())?;
     let user = User::to_become(config.user.as_ref(), config.state.as_deref())?;
-    let Opened { way, refused, signalling: signalling_port, data: data_port } = open_port(&config.port)?;
-    let max_frame = data_port.max_frame().min(signalling_port.max_frame());
+    let Opened { way, refused, signalling, data: data_ports } = open_port(&config.port, config.workers)?;
+    let longest = data_ports.iter().map(|port| port.max_frame()).min().unwrap_or(0);
+    let max_frame = longest.min(signalling.max_frame());
     let key_log = match &config.key_log {
         None => None,
         Some(path) => {
@@ -111,22 +115,36 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let identity = credential.identity.clone();
     let sdu = max_frame.saturating_sub(OVERHEAD).min(SDU);
     let reloader = Reloader::new(config.clone(), key, credential.trust.clone());
-    let (role, procedure, groups) = station(config.station, credential, store, device, sdu)?;
+    let (roles, procedure, groups) =
+        station(config.station.clone(), credential, store, device, sdu, config.workers)?;
 
     let table = KeyTable::new();
-    let engine = Engine::new(table.shared(), EngineConfig::default());
-    let (data, data_inbox) = channels::to_data()?;
+    let (data, inboxes) = channels::to_data(config.workers)?;
     let (control, control_inbox) = channels::to_control();
-    let ports = (signalling_port, data_port);
-    let mut plane = DataPlane::new(engine, table.shared(), ports, role, data_inbox, control.clone());
-    let (control_pulse, data_pulse) = (Pulse::default(), Pulse::default());
-    plane.beats(data_pulse.clone());
-    let ended = control.proved.clone();
-    let thread = std::thread::Builder::new().name("pc5-data".into()).spawn(move || {
-        let why = plane.run().err().map(|e| format!("{e:#}"));
-        // Control has ended if nobody hears it.
-        let _ = ended.send(ToControl::DataEnded(why));
-    })?;
+    let bells: Vec<_> = inboxes.iter().map(|inbox| inbox.waker.clone()).collect();
+    let mut signalling = Some(signalling);
+    let mut pulses = Vec::new();
+    let mut threads = Vec::new();
+    let parts = data_ports.into_iter().zip(Mail::between(&bells)).zip(inboxes).zip(roles);
+    for (worker, (((port, mail), inbox), role)) in parts.enumerate() {
+        let share = Share { worker, workers: config.workers };
+        let engine = Engine::new(table.shared(), EngineConfig { share, ..EngineConfig::default() });
+        let ports = (signalling.take(), port);
+        let mut plane =
+            DataPlane::new(engine, table.shared(), ports, (share, mail), role, inbox, control.clone());
+        let pulse = Pulse::default();
+        plane.beats(pulse.clone());
+        pulses.push((format!("data worker {worker}"), pulse));
+        let (ended, config) = (control.proved.clone(), config.clone());
+        threads.push(std::thread::Builder::new().name(format!("pc5-data-{worker}")).spawn(move || {
+            plane.runs_on(workers::pin(worker, &config));
+            let why = plane.run().err().map(|e| format!("{e:#}"));
+            // Control has ended if nobody hears it.
+            let _ = ended.send(ToControl::DataEnded(why));
+        })?);
+    }
+    let control_pulse = Pulse::default();
+    pulses.push(("control".to_owned(), control_pulse.clone()));
     signals(control.clone())?;
     let events = Events::default();
     watch::serve(data.clone(), events.clone())?;
@@ -139,19 +157,21 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let state = config.state.map_or_else(|| "memory".to_owned(), |p| p.display().to_string());
     let facts = Facts { identity, groups, state, privileges, way, refused, events };
     let mut control =
-        Control::new(procedure, table, data.clone(), control_inbox, facts, key_log, reloader, began);
-    control.beats(control_pulse.clone());
+        Control::new(procedure, table, (data.clone(), control_inbox), facts, key_log, reloader, began);
+    control.beats(control_pulse);
     service_manager::ready("running");
-    Watchdog::serve([("control".to_owned(), control_pulse), ("data".to_owned(), data_pulse)])?;
+    Watchdog::serve(pulses)?;
     let result = control.run();
     data.tell(ToData::Stop);
-    // What panicked there has been told on standard error.
-    let _ = thread.join();
+    for thread in threads {
+        // What panicked there has been told on standard error.
+        let _ = thread.join();
+    }
     info!("ended");
     result
 }
 
-type Made = (data::Role, Procedure, Vec<(GroupId, Layer2Id)>);
+type Made = (Vec<data::Role>, Procedure, Vec<(GroupId, Layer2Id)>);
 
 fn station(
     station: Station,
@@ -159,6 +179,7 @@ fn station(
     store: Box<dyn Store>,
     tun: Option<Tun>,
     sdu: usize,
+    workers: usize,
 ) -> anyhow::Result<Made> {
     match station {
         Station::Owner(OwnerConfig { groups, networks, addresses, cookie_always, announce }) => {
@@ -167,10 +188,11 @@ fn station(
                 let networks = networks.get(&g.group).into_iter().flatten();
                 (g.owner, g.group, networks.filter_map(tun::broadcast).collect())
             });
-            let bridge = Bridge::new(bridged, addresses);
+            let bridge = Arc::new(Mutex::new(Bridge::new(bridged, addresses)));
+            let roles = (0..workers).map(|_| data::Role::Owner(bridge.clone())).collect();
             let policy = OwnerPolicy { cookie_always, announce, sdu };
             let owner = Owner::new(device, policy, groups, store)?;
-            Ok((data::Role::Owner(bridge), Procedure::Owner(Box::new(owner)), ids))
+            Ok((roles, Procedure::Owner(Box::new(owner)), ids))
         }
         Station::Ue(ue) => {
             let tun = tun.context("a UE without a device")?;
@@ -180,9 +202,9 @@ fn station(
             let (group, layer2) = (policy.group, policy.layer2);
             let addresses = ue.tun.addresses.iter().map(ipnet::IpNet::addr).collect();
             let broadcasts = ue.tun.addresses.iter().filter_map(tun::broadcast).collect();
-            let role = data::Role::Ue(UeData::new(tun, layer2, group, addresses, broadcasts));
+            let role = data::Role::Ue(Box::new(UeData::new(tun, layer2, group, addresses, broadcasts)));
             let member = Member::new(device, policy, store);
-            Ok((role, Procedure::Member(Box::new(member)), vec![(group, layer2)]))
+            Ok((vec![role], Procedure::Member(Box::new(member)), vec![(group, layer2)]))
         }
     }
 }
@@ -192,15 +214,16 @@ struct Opened {
     way: String,
     refused: Vec<String>,
     signalling: Box<dyn PacketIo>,
-    data: Box<dyn PacketIo>,
+    /// One a worker.
+    data: Vec<Box<dyn PacketIo>>,
 }
 
-fn open_port(port: &Port) -> anyhow::Result<Opened> {
+fn open_port(port: &Port, workers: usize) -> anyhow::Result<Opened> {
     let request = match port {
         Port::Raw { choice, interface, vlan, blocks } => {
             let receive = if *blocks { af_packet::Receive::BLOCKS } else { af_packet::Receive::FRAMES };
             let raw = af_packet::Settings { tag: *vlan, receive, ..af_packet::Settings::new(interface) };
-            probe::Request { choice: *choice, raw: Some(raw), udp: None, workers: 1 }
+            probe::Request { choice: *choice, raw: Some(raw), udp: None, workers }
         }
         Port::Udp { bind, peers } => {
             let udp = udp::Settings { bind: *bind, ..udp::Settings::new(Peers::new(peers.iter().copied())) };
@@ -208,14 +231,21 @@ fn open_port(port: &Port) -> anyhow::Result<Opened> {
                 choice: probe::Choice::Only(probe::Way::Udp),
                 raw: None,
                 udp: Some(udp),
-                workers: 1,
+                workers,
             }
         }
     };
     let probe::Ports { way, data, signalling, refused } = probe::open(&request)?;
     refused.iter().for_each(|r| info!("not taken: {r}"));
-    let Some(data) = data.into_iter().next() else { bail!("no data port") };
-    info!(%way, data = data.name(), signalling = signalling.name(), "port");
+    if data.len() != workers {
+        bail!(
+            "{way} gives {} inputs for {workers} workers: write workers = {}",
+            data.len(),
+            data.len().max(1)
+        );
+    }
+    let names: Vec<_> = data.iter().map(|port| port.name()).collect();
+    info!(%way, data = names.join(", "), signalling = signalling.name(), "port");
     let refused = refused.iter().map(ToString::to_string).collect();
     Ok(Opened { way: way.to_string(), refused, signalling, data })
 }

@@ -70,7 +70,19 @@ pub(crate) struct StageStatus {
     pub ns: u64,
 }
 
-/// The data thread at one moment.
+/// One data worker.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct WorkerStatus {
+    pub worker: usize,
+    /// Processor that it is pinned to.
+    pub processor: Option<usize>,
+    pub received: u64,
+    pub sealed: u64,
+    /// Time in all stages.
+    pub busy_ns: u64,
+}
+
+/// The data workers at one moment, together.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub(crate) struct DataStatus {
     pub ports: Vec<PortStatus>,
@@ -90,6 +102,12 @@ pub(crate) struct DataStatus {
     pub sealed: Tally,
     /// Events that control had no room for.
     pub control_overload: u64,
+    /// Received frames handed to another worker, and taken by it: the difference is under way.
+    pub handed: u64,
+    pub taken_over: u64,
+    /// And those that it had no room for.
+    pub handover_overload: u64,
+    pub workers: Vec<WorkerStatus>,
     pub stages: Vec<StageStatus>,
     /// Suite and the kernel that serves it.
     pub kernels: BTreeMap<String, String>,
@@ -103,6 +121,44 @@ pub(crate) struct DataStatus {
 }
 
 impl DataStatus {
+    /// Adds what another worker has.
+    pub(crate) fn add(&mut self, other: Self) {
+        let add = |to: &mut Tally, from: Tally| {
+            from.into_iter().for_each(|(verdict, n)| *to.entry(verdict).or_default() += n);
+        };
+        self.ports.extend(other.ports);
+        // PC5-S first, then the workers' ports.
+        self.ports.sort_by(|a, b| b.traffic.cmp(&a.traffic));
+        add(&mut self.opened, other.opened);
+        add(&mut self.bridged, other.bridged);
+        add(&mut self.delivered, other.delivered);
+        add(&mut self.taken, other.taken);
+        add(&mut self.sealed, other.sealed);
+        self.signalling += other.signalling;
+        self.copies += other.copies;
+        self.control_overload += other.control_overload;
+        self.handed += other.handed;
+        self.taken_over += other.taken_over;
+        self.handover_overload += other.handover_overload;
+        self.workers.extend(other.workers);
+        self.workers.sort_by_key(|w| w.worker);
+        for stage in other.stages {
+            match self.stages.iter_mut().find(|s| s.name == stage.name) {
+                None => self.stages.push(stage),
+                Some(s) => {
+                    s.frames += stage.frames;
+                    s.batches += stage.batches;
+                    s.ns += stage.ns;
+                }
+            }
+        }
+        self.kernels.extend(other.kernels);
+        self.receiving_contexts += other.receiving_contexts;
+        self.advisory_windows |= other.advisory_windows;
+        self.tun = self.tun.take().or(other.tun);
+        self.stations.extend(other.stations);
+    }
+
     /// Every counter of a frame in one map, to subtract a baseline and to show.
     pub(crate) fn drops(&self) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
@@ -128,8 +184,11 @@ impl DataStatus {
                 ("no_address", p.no_address),
             ];
             for (what, n) in port.into_iter().filter(|(_, n)| *n > 0) {
-                all.insert(format!("port-{} {what}", p.traffic), n);
+                *all.entry(format!("port-{} {what}", p.traffic)).or_default() += n;
             }
+        }
+        if self.handover_overload > 0 {
+            all.insert("handover overload".into(), self.handover_overload);
         }
         if self.control_overload > 0 {
             all.insert("control overload".into(), self.control_overload);
@@ -149,7 +208,11 @@ impl DataStatus {
         let received: u64 = self.ports.iter().map(|p| p.received).sum();
         let given: u64 = self.ports.iter().map(PortStatus::given).sum();
         let checks = [
-            ("frames received = frames with a verdict", received, sum(&self.opened)),
+            (
+                "frames received = frames with a verdict, or under way between workers",
+                received,
+                sum(&self.opened) + self.handover_overload + self.handed.saturating_sub(self.taken_over),
+            ),
             (
                 "accepted = signalling + bridged + delivered",
                 accepted(&self.opened),

@@ -14,3 +14,4 @@ mod raw;
 mod rekey;
 mod traffic;
 mod wire;
+mod workers;

@@ -161,7 +161,7 @@ fn open((aead, salt): &(Aes256Gcm, [u8; 12]), frame: &[u8], h: &Header, directio
     nonce.iter_mut().skip(8).zip(count.to_be_bytes()).for_each(|(n, c)| *n ^= c);
     let head = spec::HEADER_LEN + usize::from(h.tag_len);
     let pdcp = *frame[head - 5..].first_chunk().unwrap();
-    let aad = associated_data(h.address, h.lcid_and_sl, pdcp);
+    let aad = associated_data(h.address, h.lcid_and_sl.to_be_bytes(), pdcp);
     let payload = Payload { msg: &frame[head..h.end as usize], aad: &aad[..13] };
     aead.decrypt((&nonce).into(), payload).ok()
 }

@@ -18,6 +18,7 @@ use pc5_control::credential::Freshness;
 use serde::Deserialize;
 
 use super::privileges::{Files, User};
+use super::workers;
 
 pub(crate) use self::check::Problem;
 use self::check::{Checker, duration};
@@ -34,6 +35,8 @@ use self::ue::{TunFile, UeFile};
 /// Where the admin socket is unless the configuration says otherwise.
 pub(crate) const ADMIN_SOCKET: &str = "/run/pc5/admin.sock";
 
+const MAX_WORKERS: u64 = 64;
+
 /// A checked configuration.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Config {
@@ -41,6 +44,8 @@ pub(crate) struct Config {
     pub source: PathBuf,
     /// Whom a daemon started as root becomes; none: the owner of the state's folder.
     pub user: Option<User>,
+    /// Data workers.
+    pub workers: usize,
     /// Path of the admin socket.
     pub admin: PathBuf,
     /// File of the durable state; none: in memory.
@@ -151,10 +156,14 @@ pub(crate) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
 
 impl Checker<'_> {
     fn config(&mut self, file: File) -> Option<Config> {
-        match file.workers {
-            None | Some(1) => {}
-            Some(n) => self.wrong("workers", n, "this version runs one worker; write 1 or leave it out"),
-        }
+        let workers = match file.workers {
+            None => 1,
+            Some(n @ 1..=MAX_WORKERS) => n as usize,
+            Some(n) => {
+                self.wrong("workers", n, format_args!("write 1 to {MAX_WORKERS}"));
+                1
+            }
+        };
         let admin = self.base.join(file.admin.unwrap_or_else(|| ADMIN_SOCKET.into()));
         let user = file.user.as_deref().and_then(|text| {
             let found = User::named(text);
@@ -238,8 +247,14 @@ impl Checker<'_> {
                 None
             }
         };
+        if let Some(station) = &station
+            && let Err(why) = workers::check(workers, station)
+        {
+            self.wrong("workers", workers, why);
+        }
         Some(Config {
             source: PathBuf::new(),
+            workers,
             user,
             admin,
             state,
@@ -297,12 +312,12 @@ mod tests {
     #[test]
     fn every_error_names_key_value_and_what_to_write_and_all_are_told_at_once() {
         let text = owner(
-            "workers = 4\ncrl_freshness = \"never\"",
+            "workers = 400\ncrl_freshness = \"never\"",
             "suite = \"rot13\"\ntransmit = \"all\"\nkeepalive = \"5\"",
         );
         let found = with_files(&text).join("\n");
         for part in [
-            "workers = \"4\": this version runs one worker",
+            "workers = \"400\": write 1 to 64",
             "crl_freshness = \"never\": write \"refuse\"",
             "group[0].suite = \"rot13\": write a suite",
         ] {

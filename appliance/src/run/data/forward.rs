@@ -3,14 +3,22 @@
 use pc5_dataplane::batch::Meta;
 use pc5_dataplane::ids::Layer2Id;
 use pc5_dataplane::pdu::Address;
+use pc5_dataplane::share::Share;
 use pc5_dataplane::verdict::Verdict;
 
-use super::{DataPlane, Role, Which};
-use crate::run::bridge::Route;
+use super::mail::{Item, Sdu};
+use super::{DataPlane, Role, Which, locked};
+use crate::run::bridge::{Bridge, Route};
 
 impl DataPlane {
     /// Finds the way of opened SDUs. Says whether something in the batch is to be sent on.
     pub(super) fn route(&mut self) -> anyhow::Result<bool> {
+        // Once a batch: one worker has it to itself, several wait for each other no longer than a batch takes.
+        let bridge = match &self.role {
+            Role::Owner(bridge) => Some(bridge.clone()),
+            Role::Ue(_) => None,
+        };
+        let mut bridge = bridge.as_deref().map(locked);
         let mut forward = false;
         for i in 0..self.batch.len() {
             let slot = self.batch.slots()[i];
@@ -23,34 +31,22 @@ impl DataPlane {
                 self.signalling += 1;
                 continue;
             }
-            let bridge = match &mut self.role {
-                Role::Ue(ue) => {
-                    match ue.way.admits(slot.sdu_type, self.batch.data(i)) {
-                        Verdict::Accepted => self.batch.slots_mut()[i].verdict = Verdict::Accepted,
-                        dropped => self.delivered.count(dropped),
-                    }
-                    continue;
-                }
-                Role::Owner(bridge) => bridge,
+            let Some(bridge) = &mut bridge else {
+                self.admit(i);
+                continue;
             };
-            let verdict = match bridge.route(slot.address, slot.sdu_type, self.batch.data(i)) {
-                Route::Drop(verdict) => verdict,
-                Route::Taken => Verdict::Accepted,
-                Route::Member(member) => {
-                    self.pass_on(i, Address::link(member, owner_of(slot.address)));
-                    forward = true;
-                    Verdict::Accepted
-                }
+            let owner = owner_of(slot.address);
+            match bridge.route(slot.address, slot.sdu_type, self.batch.data(i)) {
+                Route::Drop(verdict) => self.bridged.count(verdict),
+                Route::Taken => self.bridged.count(Verdict::Accepted),
+                Route::Member(member) => forward |= self.pass_on(i, Address::link(member, owner)),
                 Route::Group(group) => {
-                    let owner = owner_of(slot.address);
-                    self.copy_to_links(i, owner)?;
-                    self.pass_on(i, Address::group(group, owner));
-                    forward = true;
-                    Verdict::Accepted
+                    self.copy_to_links(i, owner, bridge)?;
+                    forward |= self.pass_on(i, Address::group(group, owner));
                 }
-            };
-            self.bridged.count(verdict);
+            }
         }
+        drop(bridge);
         if let Role::Ue(ue) = &mut self.role {
             let taken = ue.tun.tx(&self.batch)?;
             let outcomes = [
@@ -67,22 +63,45 @@ impl DataPlane {
         Ok(forward)
     }
 
-    /// Makes an opened slot one to be sealed, in place.
-    fn pass_on(&mut self, i: usize, address: Address) {
+    /// Lets an SDU to the device of a UE, if it may go there.
+    fn admit(&mut self, i: usize) {
+        let Role::Ue(ue) = &mut self.role else { return };
+        match ue.way.admits(self.batch.slots()[i].sdu_type, self.batch.data(i)) {
+            Verdict::Accepted => self.batch.slots_mut()[i].verdict = Verdict::Accepted,
+            dropped => self.delivered.count(dropped),
+        }
+    }
+
+    /// Makes an opened slot one to be sealed, in place, or hands it to the worker that owns the way out. Says whether it
+    /// stays here.
+    fn pass_on(&mut self, i: usize, address: Address) -> bool {
+        let worker = Share::owner(address, self.share.workers);
+        if worker != self.share.worker {
+            let slot = self.batch.slots()[i];
+            let sdu = Sdu { address, lcid: slot.lcid, sdu_type: slot.sdu_type, copy: false };
+            self.mail.add(worker, Item::Sdu(sdu), self.batch.data(i));
+            return false;
+        }
         let slot = &mut self.batch.slots_mut()[i];
         (slot.address, slot.verdict, slot.key_id) = (address, Verdict::Pending, 0);
+        self.bridged.count(Verdict::Accepted);
+        true
     }
 
     /// Group data for members that have not got the key in use, one by one.
-    fn copy_to_links(&mut self, i: usize, owner: Layer2Id) -> anyhow::Result<()> {
+    fn copy_to_links(&mut self, i: usize, owner: Layer2Id, bridge: &Bridge) -> anyhow::Result<()> {
         let slot = self.batch.slots()[i];
-        let Role::Owner(bridge) = &self.role else { return Ok(()) };
-        let members: Vec<Layer2Id> = bridge.copies(owner, slot.address.source()).collect();
-        for member in members {
+        for member in bridge.copies(owner, slot.address.source()) {
+            let address = Address::link(member, owner);
+            let worker = Share::owner(address, self.share.workers);
+            if worker != self.share.worker {
+                let sdu = Sdu { address, lcid: slot.lcid, sdu_type: slot.sdu_type, copy: true };
+                self.mail.add(worker, Item::Sdu(sdu), self.batch.data(i));
+                continue;
+            }
             if self.copies.is_full_for(self.batch.data(i).len()) {
                 self.send_copies()?;
             }
-            let address = Address::link(member, owner);
             let data = self.batch.data(i);
             if self.copies.push_sdu(address, slot.lcid, slot.sdu_type, data, Meta::default()).is_some() {
                 self.copied += 1;

@@ -36,6 +36,9 @@ impl DataPlane {
             let direct = snapshot.groups().find(|g| g.group == group && g.senders == PermittedSender::Any);
             let Some(root) = direct else { continue };
             let address = Address::group(group, root.local);
+            if !self.share.owns(address) {
+                continue;
+            }
             let [_, _, _, _, _, _, mac @ .., _, _] = address.ethernet_header();
             let sdu = inner::announcement(Ipv4Addr::UNSPECIFIED, mac);
             // A batch takes more than there are marks.

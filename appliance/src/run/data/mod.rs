@@ -9,12 +9,15 @@
 //! PC5-S comes first in every turn, on a socket of its own: what overload costs is new user data.
 
 mod forward;
+mod mail;
 mod mark;
 mod tell;
 mod ue;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -25,9 +28,12 @@ use pc5_dataplane::io::PacketIo;
 use pc5_dataplane::keys::Event;
 use pc5_dataplane::keys::table::SharedSnapshot;
 use pc5_dataplane::pdu::Address;
+use pc5_dataplane::share::Share;
 use pc5_dataplane::verdict::{Counters, Verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::mail::Item;
+pub(crate) use self::mail::Mail;
 pub(crate) use self::ue::UeData;
 use super::bridge::Bridge;
 use super::channels::{ControlHandle, DataInbox, ToData};
@@ -40,16 +46,19 @@ mod limits {
 
     /// Frames of a batch.
     pub(super) const BATCH: usize = 256;
+    /// Parcels of other workers taken in a turn.
+    pub(super) const PARCELS: usize = 16;
     /// How long the thread waits when nothing happens: interfaces that came back are seen then.
     pub(super) const IDLE: Duration = Duration::from_millis(200);
 }
 
 /// What user data meets here.
 pub(crate) enum Role {
-    /// It is bridged.
-    Owner(Bridge),
+    /// It is bridged. All workers share what the bridge knows: a station that one worker's member used is reached by
+    /// another's.
+    Owner(Arc<Mutex<Bridge>>),
     /// It goes to and comes from a TUN device.
-    Ue(UeData),
+    Ue(Box<UeData>),
 }
 
 #[derive(Clone, Copy)]
@@ -74,8 +83,14 @@ pub(crate) struct DataPlane {
     engine: Engine,
     keys: SharedSnapshot,
     generation: u64,
-    signalling_port: Box<dyn PacketIo>,
+    /// Of the first worker; the others get what is theirs by mail.
+    signalling_port: Option<Box<dyn PacketIo>>,
     data_port: Box<dyn PacketIo>,
+    /// PC5-S as it came, before it is known whose it is.
+    arrived: Option<Batch>,
+    share: Share,
+    mail: Mail,
+    processor: Option<usize>,
     role: Role,
     inbox: DataInbox,
     control: ControlHandle,
@@ -90,6 +105,9 @@ pub(crate) struct DataPlane {
     delivered: Counters,
     taken: Counters,
     control_overload: u64,
+    handed: u64,
+    taken_over: u64,
+    handover_overload: u64,
     stages: [StageStatus; STAGES.len()],
     floors_at: Instant,
     pulse: Pulse,
@@ -101,7 +119,8 @@ impl DataPlane {
     pub(crate) fn new(
         engine: Engine,
         keys: SharedSnapshot,
-        (signalling_port, data_port): (Box<dyn PacketIo>, Box<dyn PacketIo>),
+        (signalling_port, data_port): (Option<Box<dyn PacketIo>>, Box<dyn PacketIo>),
+        (share, mail): (Share, Mail),
         role: Role,
         inbox: DataInbox,
         control: ControlHandle,
@@ -110,8 +129,15 @@ impl DataPlane {
             engine,
             keys,
             generation: 0,
+            arrived: (signalling_port.is_some() && share.workers > 1).then(|| Batch::new(limits::BATCH)),
             signalling_port,
             data_port,
+            share,
+            mail,
+            processor: None,
+            handed: 0,
+            taken_over: 0,
+            handover_overload: 0,
             role,
             inbox,
             control,
@@ -132,6 +158,11 @@ impl DataPlane {
         }
     }
 
+    /// Remembers the processor that it is pinned to.
+    pub(crate) fn runs_on(&mut self, processor: Option<usize>) {
+        self.processor = processor;
+    }
+
     /// Shows progress here.
     pub(crate) fn beats(&mut self, pulse: Pulse) {
         self.pulse = pulse;
@@ -148,8 +179,9 @@ impl DataPlane {
             if !self.obey()? {
                 return Ok(());
             }
-            self.receive(Which::Signalling, broken[0])?;
-            self.receive(Which::Data, broken[1])?;
+            self.receive_signalling(broken[0])?;
+            self.take_mail()?;
+            self.receive_data(broken[1])?;
             self.take_packets()?;
             self.announce()?;
             self.mark()?;
@@ -166,7 +198,8 @@ impl DataPlane {
             Role::Ue(ue) => Some(ue.tun.poll_fd()),
             Role::Owner(_) => None,
         };
-        let ports = [self.signalling_port.poll_fd(), self.data_port.poll_fd()];
+        let signalling = self.signalling_port.as_ref().and_then(|port| port.poll_fd());
+        let ports = [signalling, self.data_port.poll_fd()];
         let wake = self.inbox.waker.as_fd();
         // What is not there is the waker once more.
         let mut fds = [Some(wake), ports[0], ports[1], tun]
@@ -223,18 +256,18 @@ impl DataPlane {
                     }
                 }
                 ToData::Joined { owner, member, identity } => {
-                    if let Role::Owner(bridge) = &mut self.role {
-                        bridge.join(owner, member, &identity);
+                    if let Role::Owner(bridge) = &self.role {
+                        locked(bridge).join(owner, member, &identity);
                     }
                 }
                 ToData::Left { owner, member } => {
-                    if let Role::Owner(bridge) = &mut self.role {
-                        bridge.leave(owner, member);
+                    if let Role::Owner(bridge) = &self.role {
+                        locked(bridge).leave(owner, member);
                     }
                 }
                 ToData::Audience { group, by_link } => {
-                    if let Role::Owner(bridge) = &mut self.role {
-                        bridge.set_by_link(group, by_link);
+                    if let Role::Owner(bridge) = &self.role {
+                        locked(bridge).set_by_link(group, by_link);
                     }
                 }
                 ToData::Changed { group } => self.begin_marks(group),
@@ -275,49 +308,141 @@ impl DataPlane {
         self.engine.protect(&mut self.batch, now)?;
         self.timed(Stage::Seal, began, self.batch.len());
         let began = Instant::now();
-        let port = match which {
-            Which::Signalling => &mut self.signalling_port,
-            Which::Data => &mut self.data_port,
+        let port = match (which, &mut self.signalling_port) {
+            (Which::Signalling, Some(port)) => port,
+            _ => &mut self.data_port,
         };
         let outcome = port.tx(&self.batch)?;
         self.timed(Stage::Send, began, outcome.total() as usize);
         Ok(())
     }
 
-    fn receive(&mut self, which: Which, look: bool) -> anyhow::Result<()> {
+    /// Takes PC5-S from its socket. What is another worker's goes to it as it came.
+    fn receive_signalling(&mut self, look: bool) -> anyhow::Result<()> {
+        let Some(port) = &mut self.signalling_port else { return Ok(()) };
         self.batch.clear();
         let began = Instant::now();
-        let port = match which {
-            Which::Signalling => &mut self.signalling_port,
-            Which::Data => &mut self.data_port,
+        let mut origins: Vec<Option<SocketAddr>> = Vec::new();
+        let received = match &mut self.arrived {
+            None => {
+                let received = port.rx(&mut self.batch, patience(look))?;
+                origins.extend((0..received).map(|i| port.origin(i)));
+                received
+            }
+            Some(arrived) => {
+                arrived.clear();
+                let received = port.rx(arrived, patience(look))?;
+                for i in 0..received {
+                    let frame = arrived.received(i);
+                    match Share::owner_of_frame(frame, self.share.workers) {
+                        own if own == self.share.worker => {
+                            // As large as the batch that it was taken into.
+                            if self.batch.push_frame(frame, Meta::default()).is_some() {
+                                origins.push(port.origin(i));
+                            }
+                        }
+                        other => self.mail.add(other, Item::Frame(port.origin(i)), frame),
+                    }
+                }
+                self.post();
+                received
+            }
         };
-        // Only when it may wait does a port look after errors and lost interfaces.
-        let wait = if look { Duration::from_nanos(1) } else { Duration::ZERO };
-        let received = port.rx(&mut self.batch, wait)?;
+        self.timed(Stage::Receive, began, received);
+        self.open_and_route(|i| origins.get(i).copied().flatten())
+    }
+
+    fn receive_data(&mut self, look: bool) -> anyhow::Result<()> {
+        self.batch.clear();
+        let began = Instant::now();
+        let received = self.data_port.rx(&mut self.batch, patience(look))?;
         if received == 0 {
             return Ok(());
         }
         self.timed(Stage::Receive, began, received);
+        let origins: Vec<_> = match self.data_port.origin(0) {
+            None => Vec::new(),
+            Some(_) => (0..received).map(|i| self.data_port.origin(i)).collect(),
+        };
+        self.open_and_route(|i| origins.get(i).copied().flatten())
+    }
+
+    /// Does what other workers have for this one.
+    fn take_mail(&mut self) -> anyhow::Result<()> {
+        // As many as there were: who fills the box faster than it is emptied does not keep this thread from its ports.
+        for _ in 0..limits::PARCELS {
+            let Some(parcel) = self.mail.fetch() else { return Ok(()) };
+            self.batch.clear();
+            let mut origins = Vec::new();
+            for (item, octets) in parcel.items() {
+                match item {
+                    Item::Sdu(sdu) => {
+                        if self.batch.is_full_for(octets.len()) {
+                            self.send(Which::Data)?;
+                        }
+                        // The batch was emptied for it.
+                        let _ =
+                            self.batch.push_sdu(sdu.address, sdu.lcid, sdu.sdu_type, octets, Meta::default());
+                    }
+                    Item::Frame(origin) => origins.push((origin, octets)),
+                }
+            }
+            self.send(Which::Data)?;
+            self.taken_over += origins.len() as u64;
+            for chunk in origins.chunks(limits::BATCH / 2) {
+                self.batch.clear();
+                for (_, frame) in chunk {
+                    let _ = self.batch.push_frame(frame, Meta::default());
+                }
+                self.open_and_route(|i| chunk.get(i).and_then(|(origin, _)| *origin))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends mail, and counts what became of it.
+    fn post(&mut self) {
+        let posted = self.mail.post();
+        self.handed += posted.frames;
+        self.handover_overload += posted.lost_frames;
+        self.copied += posted.copies;
+        (0..posted.sdus).for_each(|_| self.bridged.count(Verdict::Accepted));
+        (0..posted.lost_sdus).for_each(|_| self.bridged.count(Verdict::Overload));
+    }
+
+    /// Opens the frames in the batch, and finds the way of what they carry.
+    fn open_and_route(&mut self, origin: impl Fn(usize) -> Option<SocketAddr>) -> anyhow::Result<()> {
+        let frames = self.batch.len();
+        if frames == 0 {
+            return Ok(());
+        }
         let began = Instant::now();
         let now = self.now();
         self.engine.open(&mut self.batch, now)?;
-        self.timed(Stage::Open, began, received);
-        let port = match which {
-            Which::Signalling => &mut self.signalling_port,
-            Which::Data => &mut self.data_port,
-        };
+        self.timed(Stage::Open, began, frames);
         for (i, s) in self.batch.slots().iter().enumerate() {
             if s.verdict == Verdict::Accepted
                 && s.lcid != Lcid::CLEAR
                 && !s.address.is_group()
-                && let Some(origin) = port.origin(i)
+                && let Some(origin) = origin(i)
             {
-                port.learn(s.address.source(), origin);
+                self.data_port.learn(s.address.source(), origin);
             }
         }
         let began = Instant::now();
         let forward = self.route()?;
-        self.timed(Stage::Route, began, received);
+        self.post();
+        self.timed(Stage::Route, began, frames);
         if forward { self.send(Which::Data) } else { Ok(()) }
     }
+}
+
+/// Only when it may wait does a port look after errors and lost interfaces.
+fn patience(look: bool) -> Duration {
+    if look { Duration::from_nanos(1) } else { Duration::ZERO }
+}
+
+/// The bridge. What a panicking worker left is as good as before: every change of it is one entry.
+fn locked(bridge: &Mutex<Bridge>) -> MutexGuard<'_, Bridge> {
+    bridge.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,10 +7,11 @@ use crossbeam::channel::TrySendError;
 use pc5_dataplane::ids::Lcid;
 use pc5_dataplane::io::Link;
 use pc5_dataplane::keys::Event;
+use pc5_dataplane::verdict::Verdict;
 
-use super::{DataPlane, Role};
+use super::{DataPlane, Role, locked};
 use crate::run::channels::ToControl;
-use crate::run::status::{DataStatus, PortStatus, tally};
+use crate::run::status::{DataStatus, PortStatus, WorkerStatus, tally};
 
 /// Own limits.
 mod limits {
@@ -65,7 +66,8 @@ impl DataPlane {
 
     pub(super) fn status(&mut self) -> DataStatus {
         let mut ports = Vec::new();
-        for (traffic, port) in [("signalling", &mut self.signalling_port), ("data", &mut self.data_port)] {
+        let own = [("signalling", self.signalling_port.as_mut()), ("data", Some(&mut self.data_port))];
+        for (traffic, port) in own.into_iter().filter_map(|(traffic, port)| Some((traffic, port?))) {
             let link = match port.link() {
                 Link::Up => "up".to_owned(),
                 other => format!("{other:?}").to_lowercase(),
@@ -80,13 +82,21 @@ impl DataPlane {
         let mut stations = BTreeMap::<String, Vec<String>>::new();
         let tun = match &self.role {
             Role::Owner(bridge) => {
-                for (_, member, inner) in bridge.stations() {
+                let bridge = (self.share.worker == 0).then(|| locked(bridge));
+                for (_, member, inner) in bridge.iter().flat_map(|b| b.stations()) {
                     stations.entry(member.to_string()).or_default().push(inner.to_string());
                 }
                 stations.values_mut().for_each(|list| list.sort());
                 None
             }
             Role::Ue(ue) => Some((ue.tun.name().to_owned(), ue.tun.mtu())),
+        };
+        let worker = WorkerStatus {
+            worker: self.share.worker,
+            processor: self.processor,
+            received: ports.iter().map(|p| p.received).sum(),
+            sealed: self.engine.sealed().get(Verdict::Accepted),
+            busy_ns: self.stages.iter().map(|s| s.ns).sum(),
         };
         DataStatus {
             ports,
@@ -98,6 +108,10 @@ impl DataPlane {
             taken: tally(&self.taken),
             sealed: tally(self.engine.sealed()),
             control_overload: self.control_overload,
+            handed: self.handed,
+            taken_over: self.taken_over,
+            handover_overload: self.handover_overload,
+            workers: vec![worker],
             stages: self.stages.to_vec(),
             kernels,
             receiving_contexts: self.engine.receiving_contexts(),
