@@ -3,12 +3,14 @@
 //! A slot keeps its place from reception to transmission; sealing, opening and bridging happen in place. Data starts
 //! at a 64-octet boundary, so that wide loads do not straddle cache lines, with the headers right before it.
 
-use crate::cipher::Job;
 use crate::context::IdHash;
 use crate::ids::{Lcid, SduType};
 use crate::pdu::{self, Address, HeaderTemplate, spec};
-use crate::suite::Suite;
 use crate::verdict::Verdict;
+
+mod runs;
+
+pub(crate) use runs::Runs;
 
 /// Own limits.
 pub mod limits {
@@ -24,7 +26,8 @@ pub mod limits {
     pub const ARENA_PER_SLOT: usize = 2_048;
 }
 
-/// Slots that a stage asks the processor for ahead of their turn: what their contexts take stays well within the first cache.
+/// Slots that go through the stages together: what they and their contexts take stays within the first cache, and a kernel
+/// takes no longer run at a time.
 pub(crate) const BURST: usize = 64;
 
 /// One frame of a batch: what the stages know of it.
@@ -85,7 +88,7 @@ pub struct Batch {
     used: usize,
     slots: Vec<Slot>,
     meta: Vec<Meta>,
-    pub(crate) jobs: [Vec<Job>; Suite::COUNT],
+    runs: Runs,
 }
 
 impl Batch {
@@ -101,7 +104,7 @@ impl Batch {
             used: 0,
             slots: Vec::with_capacity(slots),
             meta: Vec::with_capacity(slots),
-            jobs: std::array::from_fn(|_| Vec::with_capacity(slots)),
+            runs: Runs::new(),
         }
     }
 
@@ -251,8 +254,8 @@ impl Batch {
         }
     }
 
-    pub(crate) fn memory_mut(&mut self) -> (&mut [u8], &mut [Slot], &mut [Vec<Job>; Suite::COUNT]) {
-        (&mut self.memory, &mut self.slots, &mut self.jobs)
+    pub(crate) fn memory_mut(&mut self) -> (&mut [u8], &mut [Slot], &mut Runs) {
+        (&mut self.memory, &mut self.slots, &mut self.runs)
     }
 }
 
@@ -273,7 +276,8 @@ pub(crate) fn write_headers(
         .expect("a slot has room for headers before it");
     let aad = template.write(head, slot.lcid, sl, pdcp);
     if spec::HEADER_LEN + len + mac_len < spec::MIN_FRAME {
-        memory[start + len..start + spec::MIN_FRAME - spec::HEADER_LEN].fill(0);
+        // As many as the shortest frame could lack: there is room, and a fixed number takes no loop.
+        memory[start + len..][..spec::MIN_FRAME - spec::HEADER_LEN].fill(0);
     }
     aad
 }

@@ -43,11 +43,16 @@ impl ReceiveKey {
         Self { address, tag: (index as u32) << 16 | key_id as u32 }
     }
 
+    /// From the PDCP header as [`pdcp_word`](crate::pdu::pdcp_word) has it: index and key id stand side by side in it.
+    #[inline(always)]
+    pub(crate) fn from_header(address: Address, pdcp: u64) -> Self {
+        Self { address, tag: (pdcp >> 40) as u32 & 0x1f_ffff }
+    }
+
     /// What the headers of a received frame claim.
     #[inline(always)]
     pub(crate) fn of(slot: &Slot) -> Self {
-        // Index and key id stand side by side in the header.
-        Self { address: slot.address, tag: (slot.pdcp >> 40) as u32 & 0x1f_ffff }
+        Self::from_header(slot.address, slot.pdcp)
     }
 
     pub(crate) fn key_id(self) -> u16 {
@@ -87,6 +92,9 @@ pub(crate) struct ReceiveContext {
     pub phase: LinkPhase,
     /// A frame verified under it.
     pub first_seen: bool,
+    /// So many halves of the SN range, from the lower one on, are usual: from a verified frame nothing follows but that its SN
+    /// is used. None is while the context is new or not in the table.
+    pub usual_halves: u8,
     pub window: Window,
 }
 
@@ -104,6 +112,7 @@ impl Vacant for ReceiveContext {
             standing: Standing::Gone,
             phase: LinkPhase::Pending,
             first_seen: false,
+            usual_halves: 0,
             window: Window::closed(),
         }
     }
@@ -120,10 +129,10 @@ impl ReceiveContext {
         ReceiveKey { address: self.address, tag: self.tag }
     }
 
-    /// The usual frame: its context is in the table and known to work, and nothing follows from it but its SN being used.
+    /// Whether nothing follows from a verified frame of this SN but that it is used.
     #[inline(always)]
-    pub(crate) fn is_settled(&self, sn: u16) -> bool {
-        self.standing == Standing::Entered && self.first_seen && (sn as u32) < SN_HALF
+    pub(crate) fn is_usual(&self, sn: u16) -> bool {
+        (sn as u32 / SN_HALF) < self.usual_halves as u32
     }
 }
 

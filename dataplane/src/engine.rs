@@ -1,8 +1,9 @@
 //! One worker's engine: its contexts and the order of the stages, nothing else.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::batch::Batch;
+use crate::batch::{BURST, Batch};
 use crate::cipher::Kernel;
 use crate::context::Ciphers;
 use crate::crypto::KernelError;
@@ -78,8 +79,10 @@ impl Engine {
     /// The kernel that was asked for cannot serve a suite of a new key.
     pub fn protect(&mut self, batch: &mut Batch, now: Now) -> Result<(), KernelError> {
         self.follow(now)?;
-        stages::reserve(batch, &mut self.senders, &mut self.ciphers, &mut self.events)?;
-        stages::seal(batch, &self.ciphers);
+        for burst in bursts(batch) {
+            stages::reserve(batch, burst, &mut self.senders, &mut self.ciphers, &mut self.events)?;
+            stages::seal(batch, &self.ciphers);
+        }
         stages::settle_sealed(batch, &mut self.sealed);
         self.senders.bury(&mut self.ciphers);
         Ok(())
@@ -92,14 +95,16 @@ impl Engine {
     /// As [`Self::protect`].
     pub fn open(&mut self, batch: &mut Batch, now: Now) -> Result<(), KernelError> {
         self.follow(now)?;
-        stages::parse(batch, &self.receivers);
-        let mut from = 0;
-        while from < batch.len() {
-            let (receivers, ciphers, events) = (&mut self.receivers, &mut self.ciphers, &mut self.events);
-            let to = stages::lookup(batch, from, receivers, ciphers, now, events)?;
-            stages::open(batch, ciphers);
-            stages::settle_opened(batch, from, to, receivers, ciphers, &mut self.opened, events);
-            from = to;
+        for mut burst in bursts(batch) {
+            stages::parse(batch, burst.clone(), &self.receivers);
+            while !burst.is_empty() {
+                let (receivers, ciphers, events) = (&mut self.receivers, &mut self.ciphers, &mut self.events);
+                let to = stages::lookup(batch, burst.clone(), receivers, ciphers, now, events)?;
+                stages::open(batch, ciphers);
+                let decided = burst.start..to;
+                stages::settle_opened(batch, decided, receivers, ciphers, &mut self.opened, events);
+                burst.start = to;
+            }
         }
         Ok(())
     }
@@ -214,4 +219,10 @@ impl Engine {
     pub fn kernel_of(&self, suite: Suite) -> Kernel {
         self.ciphers.kernel_of(suite)
     }
+}
+
+/// Slots of a batch that go through the stages together.
+fn bursts(batch: &Batch) -> impl Iterator<Item = Range<usize>> + use<> {
+    let slots = batch.len();
+    (0..slots).step_by(BURST).map(move |from| from..slots.min(from + BURST))
 }

@@ -144,7 +144,7 @@ pub struct Header {
 ///
 /// # Errors
 /// The verdict that the frame is dropped with.
-#[inline(always)]
+#[inline]
 pub fn parse(frame: &[u8]) -> Result<Header, Verdict> {
     match parse_user_data(frame) {
         Some(header) => Ok(header),
@@ -155,7 +155,7 @@ pub fn parse(frame: &[u8]) -> Result<Header, Verdict> {
 /// The headers of an untagged frame of user data, if it is one and nothing is wrong with it; the same as [`parse_any`]
 /// gives, in half the instructions.
 #[inline(always)]
-fn parse_user_data(frame: &[u8]) -> Option<Header> {
+pub(crate) fn parse_user_data(frame: &[u8]) -> Option<Header> {
     // Three octets more than the headers, so that the PDCP header is one load. What is shorter is rare.
     let head = frame.first_chunk::<{ spec::HEADER_LEN + 3 }>()?;
     let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
@@ -166,30 +166,32 @@ fn parse_user_data(frame: &[u8]) -> Option<Header> {
     {
         return None;
     }
-    let lcid = Lcid::user(head[14])?;
-    let sdu_type = SduType::of_user_data(head[16] >> 5)?;
-    let (is_group, index) = (head[0] & 1 == 1, head[16] & 0x1f);
-    let key_id = (pdcp >> 40) as u16;
-    if key_id == 0 || (index != 0 && !is_group) {
+    let lcid_and_sl = u16::from_be_bytes([head[14], head[15]]);
+    let lcid = Lcid::user((lcid_and_sl >> 8) as u8)?;
+    let sdu_type = SduType::of_user_data((pdcp >> 61) as u8)?;
+    let is_group = head[0] & 1;
+    // Index and key id.
+    let tag = (pdcp >> 40) as u32 & 0x1f_ffff;
+    if tag as u16 == 0 || (tag >> 16 != 0 && is_group == 0) {
         return None;
     }
-    let (sl, len) = (head[15], frame.len());
+    let (sl, len) = (lcid_and_sl as u8, frame.len());
     let end = if sl == 0 { len } else { spec::SL_FROM + sl as usize };
     // Where SL is 0 the frame is not a short one; else SL is within its range and the frame not shorter than it says.
     let fits = if sl == 0 { len >= spec::MIN_FRAME } else { spec::SL_RANGE.contains(&sl) && end <= len };
     if !fits {
         return None;
     }
-    let cast = if is_group { CAST_BIT } else { 0 };
+    let ids = ((word(3) >> 8) as u64) << 24 | (word(9) >> 8) as u64;
     Some(Header {
-        address: Address(cast | ((word(3) >> 8) as u64) << 24 | (word(9) >> 8) as u64),
+        address: Address((is_group as u64) << 48 | ids),
         lcid,
         sdu_type,
-        index,
-        key_id,
+        index: (tag >> 16) as u8,
+        key_id: tag as u16,
         sn: (pdcp >> 24) as u16,
         tag_len: 0,
-        lcid_and_sl: u16::from_be_bytes([head[14], head[15]]),
+        lcid_and_sl,
         pdcp,
         end: end as u32,
     })
@@ -330,14 +332,15 @@ impl HeaderTemplate {
     /// Writes the header of one frame and gives its associated data; `pdcp` as [`pdcp_word`] has it.
     #[inline(always)]
     pub(crate) fn write(&self, head: &mut [u8; spec::HEADER_LEN], lcid: Lcid, sl: u8, pdcp: u64) -> [u8; 16] {
-        let lcid_and_sl = (u16::from_be_bytes([lcid.get(), sl]) as u64).to_be();
-        let back = (spec::ETHERTYPE as u64) << 56 | ((lcid.get() as u64) << 8 | sl as u64) << 40 | pdcp >> 24;
+        let lcid_and_sl = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, lcid.get(), sl]);
+        let pdcp = pdcp.to_be_bytes();
         head[..8].copy_from_slice(&self.front.to_ne_bytes());
         head[8..16].copy_from_slice(&(self.middle | lcid_and_sl).to_ne_bytes());
-        head[13..].copy_from_slice(&back.to_be_bytes());
+        head[16..20].copy_from_slice(&pdcp[..4]);
+        head[20] = pdcp[4];
         let mut aad = [0; 16];
         aad[..8].copy_from_slice(&(self.ids | lcid_and_sl).to_ne_bytes());
-        aad[8..].copy_from_slice(&pdcp.to_be_bytes());
+        aad[8..].copy_from_slice(&pdcp);
         aad
     }
 }

@@ -120,22 +120,19 @@ impl Receivers {
     /// Notes in each slot of a burst the context that it most likely is for, and asks the processor for it.
     #[inline(always)]
     pub(crate) fn foresee(&self, burst: &mut [Slot]) {
-        for slot in burst {
-            slot.context = self.table.candidate(slot.hash);
-            self.contexts.prefetch(slot.context);
-        }
+        self.table.foresee(burst, &self.contexts);
     }
 
-    /// Whether a context in the table may not be the only one with its ids.
-    #[inline]
-    pub(crate) fn has_rivals(&self) -> bool {
-        !self.rivals.is_empty()
-    }
-
-    /// The context foreseen for a frame, if it is the right one.
+    /// Contexts by place, if those in the table are the only ones with their ids; else none.
     #[inline(always)]
-    pub(crate) fn foreseen(&self, context: u32, key: ReceiveKey) -> Option<&ReceiveContext> {
-        self.contexts.get(context).filter(|c| c.id() == key)
+    pub(crate) fn unambiguous(&self) -> &[ReceiveContext] {
+        if self.rivals.is_empty() { self.contexts.as_slice() } else { &[] }
+    }
+
+    /// The context foreseen for a frame of user data, if it is the right one.
+    pub(crate) fn foreseen(&self, slot: &Slot) -> Option<&ReceiveContext> {
+        let foreseen = self.unambiguous().get(slot.context as usize)?;
+        if foreseen.id() == ReceiveKey::of(slot) && slot.lcid.is_user() { Some(foreseen) } else { None }
     }
 
     pub(crate) fn find(&self, key: ReceiveKey) -> Option<u32> {
@@ -163,16 +160,26 @@ impl Receivers {
         &self.contexts[context]
     }
 
-    /// Settles the usual frame: verified, new, and nothing follows from it but that its SN is used. Says whether it was one;
-    /// if not, nothing has changed.
-    #[inline(always)]
-    pub(crate) fn settle_usual(&mut self, context: u32, sn: u16, verified: bool) -> bool {
-        let Some(c) = self.contexts.get_mut(context) else { return false };
-        let usual = verified && c.is_settled(sn) && c.window.check(sn).is_ok();
-        if usual {
-            c.window.commit(sn);
+    /// Settles usual frames, from which nothing follows but that their SNs are used, up to the first that is something else.
+    /// Returns how many slots it has come through, and how many frames it has accepted.
+    // A function of its own that calls nothing, so that what the loop needs stays in registers.
+    #[inline(never)]
+    pub(crate) fn settle_usual(&mut self, slots: &mut [Slot]) -> (usize, u64) {
+        let contexts = self.contexts.as_mut_slice();
+        let (mut through, mut accepted) = (0, 0);
+        for slot in slots.iter_mut() {
+            if slot.in_hand {
+                let Some(c) = contexts.get_mut(slot.context as usize) else { break };
+                let usual = slot.verdict == Verdict::Pending && slot.verified && slot.lcid.is_user();
+                if !(usual && c.is_usual(slot.sn) && c.window.take_usual(slot.sn)) {
+                    break;
+                }
+                slot.verdict = Verdict::Accepted;
+                accepted += 1;
+            }
+            through += 1;
         }
-        usual
+        (through, accepted)
     }
 
     /// Whether PC5-S in clear is for us: to one of our ids, or to any group (control knows which ones matter).
@@ -349,6 +356,7 @@ impl Receivers {
             standing,
             phase,
             first_seen: false,
+            usual_halves: 0,
             window,
         };
         Ok(self.contexts.insert(context))
@@ -378,7 +386,7 @@ impl Receivers {
             return Verdict::Forged;
         }
         c.window.commit(sn);
-        if c.standing != Standing::Entered || !c.first_seen || sn as u32 >= SN_HALF {
+        if !c.is_usual(sn) {
             self.verified(context, sn, ciphers, events);
         }
         Verdict::Accepted
@@ -390,6 +398,7 @@ impl Receivers {
         let first = !std::mem::replace(&mut c.first_seen, true);
         let id = c.id();
         let Destination::Group(group) = id.address.destination() else {
+            c.usual_halves = 2;
             if first
                 && let (Destination::Ue(local), Some(kd_sess)) =
                     (id.address.destination(), KdSessId::new(id.key_id()))
@@ -407,6 +416,7 @@ impl Receivers {
         let Some(root) = root else { return };
         let state_key = (id.address, root.pgk_id);
         let limits = self.limits;
+        c.usual_halves = c.usual_halves.max(1);
         if standing != Standing::Entered {
             c.standing = Standing::Entered;
             self.enter(id, context);
@@ -452,6 +462,7 @@ impl Receivers {
                     state.oldest = state.kept.iter().map(|k| k.0).min().unwrap_or(0).max(state.oldest);
                 }
                 self.contexts[evicted].standing = Standing::Gone;
+                self.contexts[evicted].usual_halves = 0;
                 self.leave(evicted);
                 self.gone.push(evicted);
             }
@@ -497,6 +508,11 @@ impl Receivers {
                 }
             }
         }
+        // Newest no more, or the successor is there: nothing else can follow from this context's frames.
+        let done = !newest || self.senders.get(&state_key).is_some_and(|s| s.ahead.is_some());
+        if integrity && sn as u32 >= SN_HALF && done {
+            self.contexts[context].usual_halves = 2;
+        }
     }
 
     /// After a pass: contexts on trial that nothing verified under, and those that left the table.
@@ -528,6 +544,7 @@ impl Receivers {
             standing: Standing::Entered,
             phase: root.phase,
             first_seen: false,
+            usual_halves: 0,
             window: Window::new(self.limits.window),
         });
         self.enter_beside(id, context);

@@ -94,16 +94,13 @@ impl Senders {
             slot.hash = self.active.hash(slot.address, 0);
             self.active.prefetch(slot.hash);
         }
-        for slot in burst {
-            slot.context = self.active.candidate(slot.hash);
-            self.contexts.prefetch(slot.context);
-        }
+        self.active.foresee(burst, &self.contexts);
     }
 
-    /// The context foreseen for user data to an address, if it is the right one and has a COUNT left.
+    /// Contexts by place.
     #[inline(always)]
-    pub(crate) fn foreseen(&mut self, context: u32, address: Address) -> Option<&mut SendContext> {
-        self.contexts.get_mut(context).filter(|c| c.address == address && c.next_sn < c.user_end)
+    pub(crate) fn all(&mut self) -> &mut [SendContext] {
+        self.contexts.as_mut_slice()
     }
 
     /// The context that user data to an address goes out under, if it has a COUNT left.

@@ -15,8 +15,8 @@ pub mod limits {
 /// Frames that come in order touch the window itself alone and not the ring behind it: the newest word is kept apart.
 #[derive(Clone)]
 pub struct Window {
-    /// Bits of the 64 SNs, from a multiple of 64 on, that the highest one committed is of. The ring gets them when a
-    /// higher word begins.
+    /// Bits of the 64 SNs from `base` on, which the highest one committed is of. The ring gets them when a higher word
+    /// begins.
     newest: u64,
     /// Bit (SN mod bits) of a ring one word wider than the width, so that a word entered is cleared whole.
     ring: Box<[u64]>,
@@ -24,6 +24,8 @@ pub struct Window {
     next: u32,
     /// SNs below this were used before the window began.
     floor: u32,
+    /// A multiple of 64; 0 before anything was committed.
+    base: u32,
     width: u16,
 }
 
@@ -37,12 +39,12 @@ impl Window {
     pub fn from_floor(width: u32, floor: u32) -> Self {
         let width = width.clamp(64, limits::MAX_WIDTH).next_multiple_of(64);
         let words = (width as usize / 64 + 1).next_power_of_two();
-        Self { newest: 0, ring: vec![0; words].into(), next: 0, floor, width: width as u16 }
+        Self { newest: 0, ring: vec![0; words].into(), next: 0, floor, base: 0, width: width as u16 }
     }
 
     /// Every SN counts as received.
     pub(crate) fn closed() -> Self {
-        Self { newest: 0, ring: Box::default(), next: 0, floor: u32::MAX, width: 64 }
+        Self { newest: 0, ring: Box::default(), next: 0, floor: u32::MAX, base: 0, width: 64 }
     }
 
     /// Whether a frame with this SN could still be accepted. A refusal is final, whatever comes in between.
@@ -51,32 +53,65 @@ impl Window {
     /// [`Verdict::Replayed`] or [`Verdict::TooOld`].
     #[inline]
     pub fn check(&self, sn: u16) -> Result<(), Verdict> {
-        let sn = sn as u32;
-        if sn >= self.next {
-            return if sn >= self.floor { Ok(()) } else { Err(Verdict::TooOld) };
+        if self.is_plainly_new(sn) {
+            return Ok(());
         }
-        if sn + (self.width as u32) < self.next || sn < self.floor {
+        let sn = sn as u32;
+        if sn < self.floor || sn + (self.width as u32) < self.next {
             return Err(Verdict::TooOld);
         }
-        let word = if sn / 64 == self.newest_word() { self.newest } else { self.ring[self.place(sn / 64)] };
-        if word & bit(sn) != 0 { Err(Verdict::Replayed) } else { Ok(()) }
+        // Below `next`, or it would be plainly new; and so would be what is new in the newest word.
+        let in_newest = sn.wrapping_sub(self.base) < 64;
+        let seen = in_newest || self.ring[self.place(sn / 64)] & bit(sn) != 0;
+        if seen { Err(Verdict::Replayed) } else { Ok(()) }
+    }
+
+    /// [`Self::check`] and [`Self::commit`] at once, for an SN of the newest word or the one after it. Says whether it was
+    /// committed; if not, nothing has changed and nothing is said about the SN.
+    #[inline(always)]
+    pub(crate) fn take_usual(&mut self, sn: u16) -> bool {
+        let sn = sn as u32;
+        let offset = sn.wrapping_sub(self.base);
+        if sn < self.floor || offset >= 128 || (offset < 64 && self.newest & bit(sn) != 0) {
+            return false;
+        }
+        if offset >= 64 {
+            let (left, entered) = (self.place(self.base / 64), self.place(sn / 64));
+            let (Some(_), Some(_)) = (self.ring.get(left), self.ring.get(entered)) else { return false };
+            self.ring[left] = self.newest;
+            self.ring[entered] = 0;
+            self.newest = 0;
+            self.base += 64;
+        }
+        self.newest |= bit(sn);
+        self.next = self.next.max(sn + 1);
+        true
+    }
+
+    /// Whether an SN is above the highest committed, or of its word and not seen; of others nothing is said.
+    #[inline(always)]
+    pub(crate) fn is_plainly_new(&self, sn: u16) -> bool {
+        let sn = sn as u32;
+        let of_newest = sn.wrapping_sub(self.base) < 64;
+        sn >= self.floor && (sn >= self.next || (of_newest && self.newest & bit(sn) == 0))
     }
 
     /// Remembers the SN of a verified frame that [`Self::check`] let pass just before.
     #[inline]
     pub fn commit(&mut self, sn: u16) {
         let sn = sn as u32;
-        if sn / 64 != self.newest_word() {
-            return self.commit_elsewhere(sn);
+        if sn.wrapping_sub(self.base) < 64 {
+            self.newest |= bit(sn);
+            self.next = self.next.max(sn + 1);
+        } else {
+            self.commit_elsewhere(sn);
         }
-        self.newest |= bit(sn);
-        self.next = self.next.max(sn + 1);
     }
 
     /// Commits an SN outside the newest word.
     #[inline(never)]
     fn commit_elsewhere(&mut self, sn: u32) {
-        let (word, newest) = (sn / 64, self.newest_word());
+        let (word, newest) = (sn / 64, self.base / 64);
         let place = self.place(word);
         if word < newest {
             self.ring[place] |= bit(sn);
@@ -90,6 +125,7 @@ impl Window {
             self.ring[entered] = 0;
         }
         self.newest = bit(sn);
+        self.base = word * 64;
         self.next = sn + 1;
     }
 
@@ -106,12 +142,6 @@ impl Window {
     /// Whether anything was committed.
     pub fn is_used(&self) -> bool {
         self.next != 0
-    }
-
-    /// Which 64 SNs `newest` is about; the first ones before anything was committed.
-    #[inline(always)]
-    fn newest_word(&self) -> u32 {
-        self.next.saturating_sub(1) / 64
     }
 
     /// Where a word stands in the ring.

@@ -45,15 +45,15 @@ impl<T: Vacant> Places<T> {
         prefetch::near(&self.all, place as usize);
     }
 
-    /// The context there, which may be a vacant one.
+    /// Every place, vacant ones included, for loops that keep their address at hand.
     #[inline(always)]
-    pub(crate) fn get(&self, place: u32) -> Option<&T> {
-        self.all.get(place as usize)
+    pub(crate) fn as_slice(&self) -> &[T] {
+        &self.all
     }
 
     #[inline(always)]
-    pub(crate) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
-        self.all.get_mut(place as usize)
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.all
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {

@@ -6,6 +6,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::places::{Places, Vacant};
+use crate::batch::Slot;
 use crate::pdu::Address;
 use crate::raw::prefetch;
 
@@ -73,7 +75,7 @@ impl ContextTable {
     /// The place that an id with this hash most likely has, or some number that is none: the caller compares. Looks at the
     /// home bucket only.
     #[inline(always)]
-    pub(crate) fn candidate(&self, hash: IdHash) -> u32 {
+    fn candidate(&self, hash: IdHash) -> u32 {
         let bucket = &self.buckets[self.home(hash)];
         let mut place = 0;
         for (&h, &p) in bucket.hashes.iter().zip(&bucket.places) {
@@ -81,6 +83,15 @@ impl ContextTable {
             place |= if h == hash.0 { p } else { 0 };
         }
         place.wrapping_sub(1)
+    }
+
+    /// Notes in each slot the candidate of its hash, and asks the processor for the context there.
+    #[inline(always)]
+    pub(crate) fn foresee<T: Vacant>(&self, burst: &mut [Slot], contexts: &Places<T>) {
+        for slot in burst {
+            slot.context = self.candidate(slot.hash);
+            contexts.prefetch(slot.context);
+        }
     }
 
     /// The place of an id: of those with its hash, the one that `is` says.

@@ -1,4 +1,6 @@
-use crate::batch::{BURST, Batch, Slot};
+use std::ops::Range;
+
+use crate::batch::{Batch, Runs, Slot};
 use crate::cipher::Job;
 use crate::context::{Ciphers, ReceiveContext, ReceiveKey};
 use crate::crypto::KernelError;
@@ -7,87 +9,110 @@ use crate::ids::Lcid;
 use crate::keys::{Event, LinkPhase};
 use crate::pdu;
 use crate::receive::{Receivers, Resolved};
-use crate::suite::Suite;
 use crate::verdict::Verdict;
 
-/// Finds the context of each parsed frame from slot `from` on and makes its job. Returns where it stopped: at the end, or
-/// before a frame whose fate hangs on one of the same sender that is not settled yet. Settling first makes
-/// verdicts independent of how frames fell into batches.
+/// Finds the context of each parsed frame of (the rest of) a burst and makes its job. Returns where it stopped: at the end,
+/// or before a frame whose fate hangs on one of the same sender that is not settled yet. Settling first makes verdicts
+/// independent of how frames fell into batches.
 ///
-/// A burst is gone through three times: table, contexts, jobs. Each time asks the processor for what the next one needs.
+/// The burst is gone through twice: for contexts and for jobs. Parsing has asked for the table, each time asks for what comes
+/// next.
 pub(crate) fn lookup(
     batch: &mut Batch,
-    from: usize,
+    burst: Range<usize>,
     receivers: &mut Receivers,
     ciphers: &mut Ciphers,
     now: Now,
     events: &mut Vec<Event>,
 ) -> Result<usize, KernelError> {
-    let (memory, slots, jobs) = batch.memory_mut();
+    let (memory, slots, runs) = batch.memory_mut();
+    let Range { start: from, end } = burst;
+    runs.begin();
+    receivers.foresee(&mut slots[from..end]);
     let mut at = from;
-    while at < slots.len() {
-        let end = slots.len().min(at + BURST);
-        receivers.foresee(&mut slots[at..end]);
-        loop {
-            at += admit_foreseen(&mut slots[at..end], at, receivers, jobs);
-            if at == end {
-                break;
-            }
-            match search(slots, from, at, memory, receivers, ciphers, now, events)? {
-                Found::Context(context) => {
-                    slots[at].context = context;
-                    admit(&mut slots[at], receivers.get(context), at, jobs);
-                }
-                Found::Verdict(verdict) => slots[at].verdict = verdict,
-                Found::HangsOnAnother => return Ok(at),
-            }
-            at += 1;
+    loop {
+        at += admit_foreseen(&mut slots[at..end], at, receivers, runs);
+        if at == end {
+            return Ok(end);
         }
+        let found = match receivers.foreseen(&slots[at]) {
+            Some(_) => Found::Context(slots[at].context),
+            None => search(slots, from, at, memory, receivers, ciphers, now, events)?,
+        };
+        match found {
+            Found::Context(context) => {
+                slots[at].context = context;
+                let c = receivers.get(context);
+                if let Some(job) = admit(&mut slots[at], c, at) {
+                    runs.push(c.suite, job);
+                }
+            }
+            Found::Verdict(verdict) => slots[at].verdict = verdict,
+            Found::HangsOnAnother => return Ok(at),
+        }
+        at += 1;
     }
-    Ok(slots.len())
 }
 
-/// Makes the jobs of user data under the contexts foreseen. Returns how many slots it has come through: all, or those
-/// before one that is something else. The first of them is slot `first` of the batch.
-#[inline(always)]
-fn admit_foreseen(
-    burst: &mut [Slot],
-    first: usize,
-    receivers: &Receivers,
-    jobs: &mut [Vec<Job>; Suite::COUNT],
-) -> usize {
-    let unambiguous = !receivers.has_rivals();
+/// Makes the jobs of usual frames: user data under the contexts foreseen, of the suite of the first run, with SNs not far from
+/// the highest. Returns how many slots it has come through: all, or those before one that is something else. The first of
+/// them is slot `first` of the batch.
+// Calls nothing and is a function of its own, so that what the loop needs stays in registers.
+#[inline(never)]
+fn admit_foreseen(burst: &mut [Slot], first: usize, receivers: &Receivers, runs: &mut Runs) -> usize {
+    let Some(mut run) = runs.first_run() else {
+        return burst.iter().position(|s| s.verdict == Verdict::Pending).unwrap_or(burst.len());
+    };
+    let (suite, contexts) = (run.suite, receivers.unambiguous());
+    let mut places = run.free().iter_mut();
+    let room = places.len();
+    let mut through = burst.len();
     for (n, slot) in burst.iter_mut().enumerate() {
         if slot.verdict != Verdict::Pending {
             continue;
         }
-        match receivers.foreseen(slot.context, ReceiveKey::of(slot)) {
-            Some(c) if slot.lcid.is_user() && unambiguous => admit(slot, c, first + n, jobs),
-            _ => return n,
+        if let Some(c) = contexts.get(slot.context as usize)
+            && c.id() == ReceiveKey::of(slot)
+            && c.suite == suite
+            && slot.lcid.is_user()
+            && c.phase != LinkPhase::Pending
+            && c.window.is_plainly_new(slot.sn)
+            && let Some(len) = slot.len.checked_sub(c.mac_len as u32)
+            && let Some(place) = places.next()
+        {
+            slot.len = len;
+            slot.mac_len = c.mac_len;
+            slot.verified = false;
+            *place = Job { clear_data: false, ..job(slot, c, first + n) };
+        } else {
+            through = n;
+            break;
         }
     }
-    burst.len()
+    let made = room - places.len();
+    run.add(made);
+    through
 }
 
-/// Makes the job of a frame under its context, or drops it.
+/// The job of a frame under its context. There is none for a frame that is dropped, or will be when it is settled.
 #[inline(always)]
-fn admit(slot: &mut Slot, c: &ReceiveContext, i: usize, jobs: &mut [Vec<Job>; Suite::COUNT]) {
+fn admit(slot: &mut Slot, c: &ReceiveContext, i: usize) -> Option<Job> {
     if c.phase == LinkPhase::Pending && slot.lcid.is_user() {
         slot.verdict = Verdict::Phase;
-        return;
+        return None;
     }
     let Some(len) = slot.len.checked_sub(c.mac_len as u32) else {
         slot.verdict = Verdict::Short;
-        return;
+        return None;
     };
     slot.len = len;
     slot.mac_len = c.mac_len;
     slot.verified = false;
     // Only a filter that saves work: settling decides, in order of arrival. What is refused now stays refused.
     if c.window.check(slot.sn).is_err() && c.mac_len != 0 {
-        return;
+        return None;
     }
-    jobs[c.suite as usize].push(job(slot, c, i));
+    Some(job(slot, c, i))
 }
 
 /// The job that opens a slot whose `len` is without the MAC field.

@@ -1,4 +1,6 @@
-use crate::batch::{self, BURST, Batch, Slot};
+use std::ops::Range;
+
+use crate::batch::{self, Batch, Runs, Slot};
 use crate::cipher::Job;
 use crate::context::{Ciphers, SN_END, SendContext};
 use crate::crypto::KernelError;
@@ -6,72 +8,92 @@ use crate::ids::{Lcid, SduType};
 use crate::keys::Event;
 use crate::pdu::{self, HeaderTemplate};
 use crate::send::{Senders, passes_half};
-use crate::suite::Suite;
 use crate::verdict::Verdict;
 
-/// Gives each SDU its context and COUNT, writes its headers and makes its job, a burst at a time: table, contexts, jobs. A COUNT reserved here is never used again,
-/// whatever becomes of the frame.
+/// Gives each SDU of a burst its context and COUNT, writes its headers and makes its job. A COUNT reserved here is never used
+/// again, whatever becomes of the frame.
+///
+/// The burst is gone through for the table, for contexts and for jobs; each time asks for what comes next.
 pub(crate) fn reserve(
     batch: &mut Batch,
+    burst: Range<usize>,
     senders: &mut Senders,
     ciphers: &mut Ciphers,
     events: &mut Vec<Event>,
 ) -> Result<(), KernelError> {
-    let (memory, slots, jobs) = batch.memory_mut();
-    let mut at = 0;
-    while at < slots.len() {
-        let end = slots.len().min(at + BURST);
-        senders.foresee(&mut slots[at..end]);
-        loop {
-            at += stamp_foreseen(&mut slots[at..end], at, memory, senders, jobs);
-            if at == end {
-                break;
-            }
-            let slot = &mut slots[at];
-            match choose(slot, memory, senders, ciphers, events)? {
-                Err(verdict) => slot.verdict = verdict,
-                Ok(context) => {
-                    let c = senders.get_mut(context);
-                    let sn = c.next_sn;
-                    jobs[c.suite as usize].push(stamp(c, memory, slot, at));
-                    if passes_half(sn) {
-                        prepare_successor(slot, context, senders, ciphers, events)?;
-                    }
+    let (memory, slots, runs) = batch.memory_mut();
+    let Range { start: mut at, end } = burst;
+    runs.begin();
+    senders.foresee(&mut slots[at..end]);
+    loop {
+        at += stamp_foreseen(&mut slots[at..end], at, memory, senders, runs);
+        if at == end {
+            return Ok(());
+        }
+        // In hand, or it had been come through.
+        let slot = &mut slots[at];
+        match choose(slot, memory, senders, ciphers, events)? {
+            Err(verdict) => slot.verdict = verdict,
+            Ok(context) => {
+                let c = senders.get_mut(context);
+                let sn = c.next_sn;
+                runs.push(c.suite, stamp(c, memory, slot, at));
+                if passes_half(sn) {
+                    prepare_successor(slot, context, senders, ciphers, events)?;
                 }
             }
-            at += 1;
         }
+        at += 1;
     }
-    Ok(())
 }
 
-/// Stamps user data under the contexts foreseen. Returns how many slots it has come through: all, or those before one that
-/// is something else or has consequences. The first of them is slot `first` of the batch.
-#[inline(always)]
+/// Stamps user data under the contexts foreseen, of the suite of the first run. Returns how many slots it has come through:
+/// all, or those before one that is something else or has consequences. The first of them is slot `first` of the batch.
+// A function of its own that calls nothing, so that what the loop needs stays in registers.
+#[inline(never)]
 fn stamp_foreseen(
     burst: &mut [Slot],
     first: usize,
     memory: &mut [u8],
     senders: &mut Senders,
-    jobs: &mut [Vec<Job>; Suite::COUNT],
+    runs: &mut Runs,
 ) -> usize {
+    let Some(mut run) = runs.first_run() else {
+        return burst.iter_mut().position(take_in_hand).unwrap_or(burst.len());
+    };
+    let (suite, contexts) = (run.suite, senders.all());
+    let mut places = run.free().iter_mut();
+    let room = places.len();
+    let mut through = burst.len();
     for (n, slot) in burst.iter_mut().enumerate() {
-        slot.in_hand = slot.verdict == Verdict::Pending;
-        if !slot.in_hand {
+        if !take_in_hand(slot) {
             continue;
         }
-        match senders.foreseen(slot.context, slot.address) {
-            Some(c)
-                if slot.lcid.is_user()
-                    && slot.sdu_type != SduType::Pc5Signalling
-                    && !passes_half(c.next_sn) =>
-            {
-                jobs[c.suite as usize].push(stamp(c, memory, slot, first + n));
-            }
-            _ => return n,
+        if let Some(c) = contexts.get_mut(slot.context as usize)
+            && c.address == slot.address
+            && c.suite == suite
+            && slot.lcid.is_user()
+            && slot.sdu_type != SduType::Pc5Signalling
+            && c.next_sn < c.user_end
+            && !passes_half(c.next_sn)
+            && let Some(place) = places.next()
+        {
+            *place = Job { clear_data: false, ..stamp(c, memory, slot, first + n) };
+        } else {
+            through = n;
+            break;
         }
     }
-    burst.len()
+    let made = room - places.len();
+    run.add(made);
+    through
+}
+
+/// Whether this pass decides a slot, which it notes there.
+#[inline(always)]
+fn take_in_hand(slot: &mut Slot) -> bool {
+    slot.in_hand = slot.verdict == Verdict::Pending;
+    slot.in_hand
 }
 
 /// Takes the context's next COUNT for a frame.

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::batch::{Batch, Slot};
@@ -8,35 +10,36 @@ use crate::pdu::Destination;
 use crate::receive::Receivers;
 use crate::verdict::{Counters, Verdict};
 
-/// Decides the opened frames of `from..to` in order of arrival, commits what verified ones change, counts all, and hands
+/// Decides the opened frames of (a part of) a burst in order of arrival, commits what verified ones change, counts all, and hands
 /// PC5-S to control.
 pub(crate) fn settle_opened(
     batch: &mut Batch,
-    from: usize,
-    to: usize,
+    burst: Range<usize>,
     receivers: &mut Receivers,
     ciphers: &mut Ciphers,
     counters: &mut Counters,
     events: &mut Vec<Event>,
 ) {
     let (memory, slots, _) = batch.memory_mut();
+    let Range { start: mut at, end: to } = burst;
     let mut accepted = 0;
-    for slot in slots[from..to].iter_mut().filter(|s| s.in_hand) {
+    loop {
+        let (through, usual) = receivers.settle_usual(&mut slots[at..to]);
+        at += through;
+        accepted += usual;
+        if at == to {
+            break;
+        }
+        // In hand, or it had been come through.
+        let slot = &mut slots[at];
         if slot.verdict == Verdict::Pending {
-            slot.verdict = if receivers.settle_usual(slot.context, slot.sn, slot.verified) {
-                Verdict::Accepted
-            } else {
-                receivers.settle(slot.context, slot.sn, slot.verified, ciphers, events)
-            };
+            slot.verdict = receivers.settle(slot.context, slot.sn, slot.verified, ciphers, events);
         }
-        if slot.verdict != Verdict::Accepted {
-            counters.count(slot.verdict);
-            continue;
-        }
-        accepted += 1;
-        if !slot.lcid.is_user() {
+        counters.count(slot.verdict);
+        if slot.verdict == Verdict::Accepted && !slot.lcid.is_user() {
             events.push(Event::Signalling(signalling(slot, memory)));
         }
+        at += 1;
     }
     counters.count_many(Verdict::Accepted, accepted);
     if receivers.has_buried() {
