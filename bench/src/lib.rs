@@ -5,6 +5,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod bars;
 pub mod engine;
 #[cfg(feature = "peers")]
 pub mod peers;

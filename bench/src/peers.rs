@@ -4,9 +4,11 @@ mod crates;
 #[allow(unsafe_code)]
 mod ffi;
 mod measure;
+mod reading;
 
 pub use ffi::ipsec_mb_version;
 pub use measure::{Figure, measure};
+pub use reading::measure_reading;
 
 use pc5_dataplane::cipher::{Cipher, Job};
 use pc5_dataplane::crypto;

@@ -46,7 +46,7 @@ fn value(rows: &[Row], peer: &str, size: &str) -> Option<f64> {
 }
 
 /// Markdown table of one situation: a line a peer, a column a size; then our first line over each peer.
-pub fn table(rows: &[Row], bars: &[(&str, &[f64])]) -> String {
+pub fn table(rows: &[Row]) -> String {
     let peers = distinct(rows.iter().map(|r| r.peer.as_str()));
     let sizes = distinct(rows.iter().map(|r| r.size.as_str()));
     let mut out =
@@ -64,10 +64,6 @@ pub fn table(rows: &[Row], bars: &[(&str, &[f64])]) -> String {
             (Some(a), Some(b)) => format!("{:.2}", a / b),
             _ => "-".into(),
         });
-    }
-    for (name, bar) in bars.iter().filter(|(_, bar)| bar.len() == sizes.len()) {
-        let i = |s: &str| sizes.iter().position(|x| *x == s).unwrap_or_default();
-        line(&mut out, name, &|s| format!("{:.2}", bar[i(s)]));
     }
     out
 }
@@ -167,10 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn table_has_ratio_and_bar() {
-        let t = table(&rows(), &[("must", &[0.55])]);
+    fn table_has_ratio() {
+        let t = table(&rows());
         assert!(t.contains("| ours / other | 0.25 |"), "{t}");
-        assert!(t.contains("| must | 0.55 |"), "{t}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Frame protection side by side: our kernels, intel-ipsec-mb, OpenSSL and AEAD crates, on one core.
+//! Side by side on one core: frame protection by our kernels, intel-ipsec-mb, OpenSSL and AEAD crates; reading captures by our
+//! reader and `pcap-parser`.
 //!
 //! `bench-peers [--quick] [--out DIR] [--only WORK] [--rounds N]`; `scripts/bench-peers` installs what it needs and pins it.
 #![forbid(unsafe_code)]
@@ -6,25 +7,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use pc5_bench::peers::{ipsec_mb_version, measure};
+use pc5_bench::bars;
+use pc5_bench::peers::{ipsec_mb_version, measure, measure_reading};
 use pc5_bench::report::{self, Row};
 use pc5_bench::workload::{Op, Size, Work, Workload};
 use pc5_dataplane::crypto;
 use pc5_dataplane::suite::Suite;
-
-/// Bars that our first line over `ipsec-mb direct` is held against, 64 octets to IMIX.
-const BARS: &[(Suite, [f64; 7], [f64; 7])] = &[
-    (
-        Suite::Aes128Gcm,
-        [0.55, 0.60, 0.72, 0.87, 0.95, 1.00, 0.75],
-        [0.42, 0.45, 0.55, 0.75, 0.85, 0.88, 0.60],
-    ),
-    (
-        Suite::Aes256Gcm,
-        [0.60, 0.65, 0.85, 0.98, 1.00, 1.00, 0.82],
-        [0.48, 0.52, 0.70, 0.88, 0.95, 0.97, 0.70],
-    ),
-];
+use pc5_pcap::Format;
 
 struct Options {
     quick: bool,
@@ -77,12 +66,7 @@ fn main() -> Result<()> {
             for op in [Op::Seal, Op::Open] {
                 let sizes = Size::ALL.map(|s| (s, 64));
                 let rows = situation(work, op, keys, &sizes, o.rounds)?;
-                present(
-                    &o,
-                    &format!("{} {}, {keys} key(s), bursts of 64", work.name(), op.name()),
-                    work,
-                    &rows,
-                )?;
+                present(&o, &format!("{} {}, {keys} key(s), bursts of 64", work.name(), op.name()), &rows)?;
                 all.extend(rows);
             }
         }
@@ -96,13 +80,38 @@ fn main() -> Result<()> {
                         "\n## {} {}, 1024 keys, bursts of {burst}\n\n{}",
                         work.name(),
                         op.name(),
-                        report::table(&rows, &[])
+                        report::table(&rows)
                     );
                     all.extend(rows);
                 }
             }
         }
     }
+    for format in [Format::Pcap, Format::PcapNg] {
+        for in_file in [true, false] {
+            let work = format!("read {} in {}", format.name(), if in_file { "a file" } else { "memory" });
+            if o.only.as_ref().is_some_and(|only| only != "read" && *only != work) {
+                continue;
+            }
+            let mut rows = Vec::new();
+            for len in [64, 256, 1420] {
+                for figure in measure_reading(&o.out, format, in_file, len, o.rounds.min(21))? {
+                    rows.push(Row {
+                        work: work.clone(),
+                        op: "",
+                        keys: 0,
+                        burst: 0,
+                        size: len.to_string(),
+                        peer: figure.peer,
+                        ns: figure.ns,
+                    });
+                }
+            }
+            present(&o, &work, &rows)?;
+            all.extend(rows);
+        }
+    }
+    println!("\n## What was asked for\n\n{}", bars::table(&all));
     let path = o.out.join("figures.csv");
     std::fs::write(&path, report::csv(&all)).with_context(|| format!("cannot write {}", path.display()))?;
     println!("\nfigures and plots are in {}", o.out.display());
@@ -128,13 +137,8 @@ fn situation(work: Work, op: Op, keys: usize, sizes: &[(Size, usize)], rounds: u
     Ok(rows)
 }
 
-fn present(o: &Options, title: &str, work: Work, rows: &[Row]) -> Result<()> {
-    let bars: Vec<(&str, &[f64])> = BARS
-        .iter()
-        .filter(|(s, ..)| work == Work::Suite(*s))
-        .flat_map(|(_, must, aim)| [("must, of direct", &must[..]), ("aim, of direct", &aim[..])])
-        .collect();
-    println!("\n## {title}\n\n{}", report::table(rows, &bars));
+fn present(o: &Options, title: &str, rows: &[Row]) -> Result<()> {
+    println!("\n## {title}\n\n{}", report::table(rows));
     let name = title.split(',').take(2).collect::<String>().replace([' ', '(', ')'], "-");
     let path = o.out.join(format!("{name}.svg"));
     std::fs::write(&path, report::svg(title, rows))

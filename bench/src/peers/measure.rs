@@ -41,7 +41,7 @@ pub fn measure(w: &mut Workload, op: Op, rounds: usize) -> Result<Vec<Figure>> {
 }
 
 /// Middle value.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
