@@ -26,16 +26,19 @@ mod interface;
 pub mod mem;
 #[cfg(feature = "testkit")]
 pub mod netns;
-
+mod output;
 mod peers;
 pub mod pnet;
 pub mod probe;
+mod sender;
+mod socket;
 pub mod tun;
 pub mod udp;
 
 pub use error::{IoError, Step};
 pub use interface::{Interface, Link};
 pub use peers::Peers;
+pub use sender::Sender;
 
 pub use crate::share::Share;
 

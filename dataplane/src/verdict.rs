@@ -82,6 +82,8 @@ verdicts! {
     TooLong = "too_long",
     /// The way out is full; new data gives way to what is under way.
     Overload = "overload",
+    /// The link of the way out is down or gone.
+    LinkDown = "link_down",
 }
 
 impl fmt::Display for Verdict {
@@ -108,7 +110,7 @@ impl Counters {
 
     /// So many more.
     #[inline]
-    pub(crate) fn count_many(&mut self, verdict: Verdict, frames: u64) {
+    pub fn count_many(&mut self, verdict: Verdict, frames: u64) {
         self.0[verdict as usize] += frames;
     }
 

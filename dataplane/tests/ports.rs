@@ -81,7 +81,8 @@ fn open(ns: &Namespace, settings: &Settings) -> AfPacket {
 }
 
 /// Ways in, and ways out.
-const WAYS: [(Receive, Option<Queue>); 4] = [
+const WAYS: [(Receive, Option<Queue>); 5] = [
+    (Receive::Adaptive, None),
     (Receive::BLOCKS, None),
     (Receive::FRAMES, None),
     (Receive::Socket, None),
@@ -255,6 +256,64 @@ fn workers_share_frames_by_address_pair() {
         }
     }
     assert_eq!(total, 500);
+}
+
+#[test]
+fn a_link_that_gets_busy_and_quiet_again_loses_and_doubles_nothing() {
+    let Some((a, b)) = wire("a_link_that_gets_busy_and_quiet_again_loses_and_doubles_nothing") else {
+        return;
+    };
+    let mut near = open(&a, &Settings::new("air0"));
+    let settings = Settings { traffic: Traffic::Data, ..Settings::new("air1") };
+    for workers in [1, 2] {
+        let mut far = b.inside(|| AfPacket::open_shared(&settings, workers)).unwrap().unwrap();
+        let (mut sent_frames, mut received) = (0, 0);
+        let mut last = vec![None; 4];
+        let mut batch = Batch::new(256);
+        let mut take = |far: &mut Vec<AfPacket>, wait| {
+            let mut n = 0;
+            for port in far {
+                batch.clear();
+                n += port.rx(&mut batch, wait).unwrap();
+                for i in 0..batch.len() {
+                    let f = batch.received(i);
+                    let (of, serial) = (f[11] as usize, u32::from_be_bytes(f[21..25].try_into().unwrap()));
+                    assert!(last[of] < Some(serial), "{:?} before {serial} of {of}", last[of]);
+                    last[of] = Some(serial);
+                }
+            }
+            n
+        };
+        // Bursts close on each other, then far apart, three times over.
+        for _ in 0..3 {
+            for (pause, until) in [(0, 300), (20, 400)] {
+                let (began, before) = (Instant::now(), sent_frames);
+                let end = began + Duration::from_millis(until);
+                while Instant::now() < end {
+                    let frames: Vec<_> = (0..64u32)
+                        .map(|i| frame(Address::link(id(0xff_fffe), id(i % 4)), 1, sent_frames + i, 64))
+                        .collect();
+                    assert_eq!(near.tx(&sealed(&frames)).unwrap(), sent(64));
+                    sent_frames += 64;
+                    received += take(&mut far, Duration::ZERO);
+                    std::thread::sleep(Duration::from_millis(pause));
+                }
+                let rate = f64::from(sent_frames - before) / began.elapsed().as_secs_f64();
+                // A slow machine may be neither busy nor quiet.
+                if pause == 0 && rate > 200_000.0 {
+                    assert!(far.iter().all(AfPacket::takes_blocks), "{rate} frames a second");
+                } else if pause > 0 {
+                    assert!(!far.iter().any(AfPacket::takes_blocks), "{rate} frames a second");
+                }
+            }
+        }
+        let end = Instant::now() + Duration::from_secs(5);
+        while received < sent_frames as usize && Instant::now() < end {
+            received += take(&mut far, Duration::from_millis(5));
+        }
+        let drops: u64 = far.iter_mut().map(|port| port.counters().kernel_drops).sum();
+        assert_eq!((received, drops), (sent_frames as usize, 0), "{workers} workers");
+    }
 }
 
 #[test]

@@ -6,8 +6,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::af_packet::SendError;
 use super::error::{IoError, Step};
+use super::socket::SendError;
 use super::{Interface, TxOutcome, limits};
 use crate::batch::Batch;
 use crate::pdu::spec;
@@ -30,6 +30,7 @@ pub(super) struct XdpOutput {
     slots: Vec<u32>,
     tag: Option<[u8; spec::TAG_LEN]>,
     longest: usize,
+    patience: Duration,
 }
 
 impl XdpOutput {
@@ -37,6 +38,7 @@ impl XdpOutput {
         queue: Queue,
         interface: &Interface,
         tag: Option<[u8; spec::TAG_LEN]>,
+        patience: Duration,
     ) -> Result<Self, IoError> {
         let longest = interface.mtu + spec::ETHERNET_HEADER_LEN;
         if longest + spec::TAG_LEN > XdpSender::MAX_FRAME {
@@ -61,7 +63,7 @@ impl XdpOutput {
         let sender = sender.map_err(IoError::open(&interface.name, Step::Xdp))?;
         sys::grow_buffer(sender.fd(), sys::Buffer::Send, limits::SOCKET_BUFFER)
             .map_err(IoError::open(&interface.name, Step::Xdp))?;
-        Ok(Self { sender, slots: Vec::new(), tag, longest })
+        Ok(Self { sender, slots: Vec::new(), tag, longest, patience })
     }
 
     pub(super) fn send(&mut self, batch: &Batch) -> io::Result<TxOutcome> {
@@ -82,7 +84,7 @@ impl XdpOutput {
             outcome.link_down += self.slots.len() as u64;
             return Ok(outcome);
         }
-        let deadline = Instant::now() + limits::TX_PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let mut at = 0;
         while at < self.slots.len() {
             let room = self.sender.reclaim();

@@ -57,6 +57,29 @@ pub(crate) fn spread_packets() -> Vec<Instruction> {
     p
 }
 
+/// For a fanout group where each worker has two sockets, worker by worker: the second one gets the frames of those in `busy`,
+/// a bit each, and the first one of all others.
+pub(crate) fn spread_pairs(workers: usize, busy: u64) -> Vec<Instruction> {
+    if workers <= 1 {
+        return vec![op(code::RET_K, (busy & 1) as u32)];
+    }
+    let mut p = Vec::new();
+    load_flow(&mut p, LINK_LAYER);
+    p.push(op(code::MOD, workers as u32));
+    for worker in (0..64).filter(|worker| busy >> worker & 1 != 0) {
+        p.push(jump(code::JEQ, worker, 0, 1));
+        p.push(op(code::RET_K, 2 * worker + 1));
+    }
+    p.push(op(code::MUL, 2));
+    p.push(op(code::RET_A, 0));
+    p
+}
+
+/// Nothing, for a socket that is not in its place yet.
+pub(crate) fn nothing() -> Vec<Instruction> {
+    vec![op(code::RET_K, NONE)]
+}
+
 /// For sockets that share a UDP port: signalling to the first one, data to the `workers` behind it.
 pub(crate) fn spread_datagrams(workers: usize) -> Vec<Instruction> {
     let mut p = Vec::new();
@@ -221,6 +244,21 @@ mod tests {
                 assert_eq!(flow_of(&f), flow(address));
             }
         }
+    }
+
+    #[test]
+    fn busy_workers_get_frames_at_their_second_socket() {
+        for workers in [1, 2, 5, 64] {
+            for busy in [0, 1, 0b10, 0b1_0010, u64::MAX] {
+                let program = spread_pairs(workers, busy);
+                for address in addresses() {
+                    let worker = Share::owner(address, workers);
+                    let place = 2 * worker + (busy >> worker & 1) as usize;
+                    assert_eq!(run(&program, &frame(address, 1)) as usize, place);
+                }
+            }
+        }
+        assert_eq!(run(&nothing(), &frame(Address::default(), 1)), 0);
     }
 
     #[test]

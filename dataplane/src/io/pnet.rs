@@ -8,8 +8,9 @@ use pnet::datalink::{self, Channel, ChannelType, DataLinkReceiver, DataLinkSende
 use rustix::event::PollFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::af_packet::{SendError, Settings, is_silence, wait_for};
+use super::af_packet::Settings;
 use super::error::{IoError, Step};
+use super::socket::{SendError, is_silence, wait_for};
 use super::{Interface, Link, PacketIo, PortCounters, Share, TxOutcome, filter, limits};
 use crate::batch::{Batch, Meta};
 use crate::pdu::spec;

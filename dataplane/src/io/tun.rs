@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 
-use super::af_packet::{SendError, wait_for};
 use super::error::{IoError, Step};
+use super::socket::{SendError, wait_for};
 use super::{PortCounters, TxOutcome};
 use crate::batch::{Batch, Meta, limits};
 use crate::ids::{Lcid, SduType};
@@ -192,7 +192,7 @@ impl Tun {
 
 /// A device that is down answers with an input error.
 fn is_silence(e: &io::Error) -> bool {
-    super::af_packet::is_silence(e) || matches!(e.raw_os_error(), Some(libc::EIO | libc::EBADFD))
+    super::socket::is_silence(e) || matches!(e.raw_os_error(), Some(libc::EIO | libc::EBADFD))
 }
 
 const _: () = assert!(limits::MAX_DATA > 65_535, "an SDU of any MTU fits a batch");

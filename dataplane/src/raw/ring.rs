@@ -237,15 +237,24 @@ impl FrameRing {
         Ok(Self { map: Map::new(fd, blocks * block_len)?, frame_len, in_block, block_len, frames, next: 0 })
     }
 
+    /// Where the next frame is.
+    fn base(&self) -> usize {
+        self.next / self.in_block * self.block_len + self.next % self.in_block * self.frame_len
+    }
+
+    /// Whether there is a frame.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.map.word(self.base() + v2::STATUS).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+    }
+
     /// Gives frames to `sink` until it is full or the ring is empty.
     pub(crate) fn drain(&mut self, mut sink: impl FnMut(RingFrame<'_>) -> Take) {
         // Once round at most: a kernel that refills as fast as we read must not keep us here.
         for _ in 0..self.frames {
-            let base =
-                self.next / self.in_block * self.block_len + self.next % self.in_block * self.frame_len;
-            if self.map.word(base + v2::STATUS).load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+            if !self.is_ready() {
                 return;
             }
+            let base = self.base();
             let len = self.map.read(base + v2::SNAPLEN) as usize;
             let from = base + self.map.read_half(base + v2::MAC) as usize;
             if let Some(data) = self.map.octets(from, len, base..base + self.frame_len) {
