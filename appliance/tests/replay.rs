@@ -218,7 +218,7 @@ fn what_does_not_fit_together_says_what_to_write_instead() {
     let cases: [(&[&str], i32, &str); 12] = [
         (&["--keying", "kmf"], 2, "--keying go"),
         (&["--keying", "mikey"], 2, "--keying go"),
-        (&["--to", "eth0"], 2, "--out"),
+        (&["--to", "eth0"], 2, "--op protect"),
         (&["--op", "verify"], 2, "--keys"),
         (&["--keying", "file"], 2, "--keys"),
         (&["--keys", "k"], 2, "--op verify"),

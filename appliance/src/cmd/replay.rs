@@ -24,6 +24,7 @@ use crate::replay::output::Writer;
 use crate::replay::plan::{KeyingWay, Op, Output, Plan};
 use crate::replay::report::{Report, Row, TimedStage};
 use crate::replay::rounds::Rounds;
+use crate::replay::wire::{Wire, WireReport};
 
 /// Arguments of `pc5 replay`.
 #[derive(clap::Args)]
@@ -69,7 +70,7 @@ pub(crate) struct Args {
     /// max, captured, FACTORx, pps:N or bps:N.
     #[arg(long, default_value = "max")]
     pace: Pace,
-    /// Send on an interface.
+    /// Send protected frames on an interface; needs the right to open raw sockets.
     #[arg(long, value_name = "IFACE")]
     to: Option<String>,
     /// PC5-S frames into the output too.
@@ -122,9 +123,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     };
     let mut keying = Keying::new(config, log)?;
     let mut lanes = start_lanes(&args, &keying)?;
+    let wire = args.to.as_deref().map(Wire::open).transpose()?;
     let writer = args.out.as_deref().map(Writer::create).transpose()?;
     let mut directory = Directory::new(args.members);
-    let mut rounds = Rounds::new(plan, &mut lanes, &mut keying, &mut directory, writer, args.batch as usize);
+    let mut rounds =
+        Rounds::new(plan, &mut lanes, &mut keying, &mut directory, writer, wire, args.batch as usize);
 
     let began = Instant::now();
     let (octets_read, read_time, defect) = feed(&args, &mut reader, &mut rounds, began)?;
@@ -144,6 +147,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         write_time: rounds.write_time,
         keying_time: rounds.keying_time,
         written,
+        wire: rounds.wire(),
     };
     drop(rounds);
     if let Some(path) = &args.keylog {
@@ -155,14 +159,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
-    if let Some(interface) = &args.to {
-        return Err(usage(format!(
-            "--to {interface}: sending on an interface is not there yet; use --out FILE"
-        )));
+    if args.to.is_some() && plan.output != Output::Frames {
+        return Err(usage("--to puts protected frames on a wire: use --op protect or bridge"));
     }
-    if args.signalling && (args.out.is_none() || plan.output != Output::Frames) {
+    let goes_somewhere = args.out.is_some() || args.to.is_some();
+    if args.signalling && (!goes_somewhere || plan.output != Output::Frames) {
         return Err(usage(
-            "--signalling writes PC5-S frames among protected ones: use --op protect or bridge with --out FILE",
+            "--signalling gives PC5-S frames among protected ones: use --op protect or bridge with --out FILE or --to IFACE",
         ));
     }
     if args.keylog.is_some() && plan.op == Op::Verify {
@@ -263,7 +266,7 @@ fn feed(
             rounds.interfaces(chunk.interfaces())?;
             for record in &mut chunk {
                 if let Some(pacer) = &mut pacer {
-                    waited += wait_until_due(pacer, began, record.timestamp_ns, record.data.len());
+                    waited += wait_until_due(pacer, rounds, began, record.timestamp_ns, record.data.len())?;
                 }
                 octets += record.data.len() as u64;
                 rounds.push(record.data, record.ticks, record.interface, record.original_len)?;
@@ -292,15 +295,27 @@ fn feed(
     Ok((octets, read_time, defect))
 }
 
-fn wait_until_due(pacer: &mut Pacer, began: Instant, timestamp_ns: u64, octets: usize) -> Duration {
+/// Waits for the next frame's time, with nothing under way that should be on the wire; says how long it slept.
+fn wait_until_due(
+    pacer: &mut Pacer,
+    rounds: &mut Rounds<'_>,
+    began: Instant,
+    timestamp_ns: u64,
+    octets: usize,
+) -> anyhow::Result<Duration> {
     let now = began.elapsed();
     let due = Duration::from_nanos(pacer.due(now.as_nanos() as u64, timestamp_ns, octets));
-    let wait = due.saturating_sub(now);
-    if wait > Duration::from_micros(50) {
-        std::thread::sleep(wait);
+    if due.saturating_sub(now) <= SHORTEST_SLEEP {
+        return Ok(Duration::ZERO);
     }
-    wait
+    rounds.flush()?;
+    let wait = due.saturating_sub(began.elapsed());
+    std::thread::sleep(wait);
+    Ok(wait)
 }
+
+/// Frames that are due sooner go at once: no sleep is that short.
+const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
 
 fn progress_bar(args: &Args) -> ProgressBar {
     if args.output == Shown::Json || !std::io::stderr().is_terminal() {
@@ -324,6 +339,7 @@ struct Totals {
     write_time: StageTime,
     keying_time: Duration,
     written: Option<crate::replay::output::Written>,
+    wire: Option<WireReport>,
 }
 
 fn report(
@@ -374,6 +390,10 @@ fn report(
     if totals.written.is_some() {
         stages.push(TimedStage { name: "write", time: totals.write_time });
     }
+    if let Some(wire) = &totals.wire {
+        stages.push(TimedStage { name: "wire", time: wire.time });
+        rows.push(Row { name: "wire", counters: wire.counters.clone() });
+    }
     Report {
         op: match plan.op {
             Op::Roundtrip => "roundtrip",
@@ -398,6 +418,7 @@ fn report(
         differing: plan.compares().then_some(totals.differing),
         keys: if plan.op == Op::Verify { Vec::new() } else { keying.counts() },
         output: totals.written,
+        wire: totals.wire,
         output_path: args.out.as_ref().map(|p| p.display().to_string()),
         advisory,
         wall: totals.wall,

@@ -1,7 +1,7 @@
 //! The main job on a capture: keying, then the engine over every frame.
 //!
 //! ```text
-//! capture -> rounds -> lanes (UEs <-> owner) -> output, report
+//! capture -> rounds -> lanes (UEs <-> owner) -> output, wire, report
 //!              keying (owner, members) -> key tables ^
 //! ```
 
@@ -14,3 +14,4 @@ pub(crate) mod output;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod rounds;
+pub(crate) mod wire;

@@ -8,6 +8,7 @@ use pc5_dataplane::verdict::{Counters, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::lane::StageTime;
+use super::wire::WireReport;
 
 /// One counted place on the way of the frames.
 pub(crate) struct Row {
@@ -38,6 +39,7 @@ pub(crate) struct Report {
     pub keys: Vec<(&'static str, u64)>,
     pub output: Option<super::output::Written>,
     pub output_path: Option<String>,
+    pub wire: Option<WireReport>,
     pub advisory: bool,
     pub wall: Duration,
     pub keying_time: Duration,
@@ -80,6 +82,15 @@ impl Report {
         }
         if let Some(written) = &self.output {
             report["output"] = json!({ "path": self.output_path, "frames": written.frames });
+        }
+        if let Some(wire) = &self.wire {
+            report["wire"] = json!({
+                "interface": wire.interface,
+                "frames": wire.counters.get(Verdict::Accepted),
+                "signalling": wire.signalling,
+            });
+            report["timing"]["wire_way"] = json!(wire.way);
+            report["timing"]["wire_refused"] = json!(wire.refused);
         }
         report
     }
@@ -143,6 +154,13 @@ impl Report {
         }
         if let (Some(written), Some(path)) = (&self.output, &self.output_path) {
             writeln!(t, "{:<28}{:>14}  {path}", "frames written", written.frames)?;
+        }
+        if let Some(wire) = &self.wire {
+            let sent = wire.counters.get(Verdict::Accepted);
+            writeln!(t, "{:<28}{sent:>14}  {} by {}", "frames on the wire", wire.interface, wire.way)?;
+            if let Some(refused) = &wire.refused {
+                writeln!(t, "note: {refused}")?;
+            }
         }
         writeln!(t)?;
         for &(name, n) in &self.keys {

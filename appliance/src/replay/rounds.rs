@@ -24,6 +24,7 @@ use super::lane::{Part, StageTime, Step};
 use super::lanes::Lanes;
 use super::output::Writer;
 use super::plan::Plan;
+use super::wire::{Wire, WireReport};
 
 /// Frames between two looks at what the engines ask of control. A key asks at half of its 65,536 SNs, and a frame
 /// uses at most one of each key, so it is answered long before the key is used up.
@@ -36,6 +37,7 @@ pub(crate) struct Rounds<'a> {
     keying: &'a mut Keying,
     directory: &'a mut Directory,
     writer: Option<Writer>,
+    wire: Option<Wire>,
     batch_slots: usize,
     filling: Vec<Box<Part>>,
     spare: Vec<Box<Part>>,
@@ -62,6 +64,7 @@ impl<'a> Rounds<'a> {
         keying: &'a mut Keying,
         directory: &'a mut Directory,
         writer: Option<Writer>,
+        wire: Option<Wire>,
         batch_slots: usize,
     ) -> Self {
         let filling = (0..lanes.len()).map(|_| Box::new(Part::new(batch_slots))).collect();
@@ -71,6 +74,7 @@ impl<'a> Rounds<'a> {
             keying,
             directory,
             writer,
+            wire,
             batch_slots,
             filling,
             spare: Vec::new(),
@@ -279,8 +283,11 @@ impl<'a> Rounds<'a> {
         Ok(sent)
     }
 
-    /// Counts and writes what came out, in order.
-    fn finish(&mut self, parts: Vec<Box<Part>>) -> anyhow::Result<()> {
+    /// Sends, counts and writes what came out, in order.
+    fn finish(&mut self, mut parts: Vec<Box<Part>>) -> anyhow::Result<()> {
+        if let Some(wire) = &mut self.wire {
+            wire.send(&mut parts)?;
+        }
         let began = Instant::now();
         for (p, i) in in_order(&parts) {
             self.settle(&parts[p].batch, i)?;
@@ -392,9 +399,15 @@ impl<'a> Rounds<'a> {
 
     /// PC5-S of a keying goes before the frame that it was needed for, at that frame's time.
     fn write_signalling(&mut self, meta: Meta) -> anyhow::Result<()> {
-        if let Some(writer) = &mut self.writer {
-            for frame in self.keying.take_signalling() {
+        if self.writer.is_none() && self.wire.is_none() {
+            return Ok(());
+        }
+        for frame in self.keying.take_signalling() {
+            if let Some(writer) = &mut self.writer {
                 writer.write_signalling(&frame, meta)?;
+            }
+            if let Some(wire) = &mut self.wire {
+                wire.send_signalling(&frame)?;
             }
         }
         Ok(())
@@ -410,6 +423,16 @@ impl<'a> Rounds<'a> {
     /// Frames taken so far.
     pub(crate) fn taken(&self) -> u64 {
         self.sequence
+    }
+
+    /// Before a pause of the input: what is under way goes on the wire now.
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        if self.wire.is_some() { self.drain() } else { Ok(()) }
+    }
+
+    /// What became of the frames that were to go on a wire.
+    pub(crate) fn wire(&self) -> Option<WireReport> {
+        self.wire.as_ref().map(|wire| wire.report().clone())
     }
 
     /// Completes the output file.
@@ -436,7 +459,7 @@ fn bridge(
 }
 
 /// Slots of a round's parts in order of arrival.
-fn in_order(parts: &[Box<Part>]) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn in_order(parts: &[Box<Part>]) -> impl Iterator<Item = (usize, usize)> {
     let mut next = vec![0usize; parts.len()];
     std::iter::from_fn(move || {
         let first = (0..parts.len())
