@@ -220,9 +220,9 @@ struct Opened {
 
 fn open_port(port: &Port, workers: usize) -> anyhow::Result<Opened> {
     let request = match port {
-        Port::Raw { choice, interface, vlan, blocks } => {
-            let receive = if *blocks { af_packet::Receive::BLOCKS } else { af_packet::Receive::FRAMES };
-            let raw = af_packet::Settings { tag: *vlan, receive, ..af_packet::Settings::new(interface) };
+        Port::Raw { choice, interface, vlan, receive } => {
+            let raw =
+                af_packet::Settings { tag: *vlan, receive: *receive, ..af_packet::Settings::new(interface) };
             probe::Request { choice: *choice, raw: Some(raw), udp: None, workers }
         }
         Port::Udp { bind, peers } => {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use pc5_dataplane::ids::Layer2Id;
+use pc5_dataplane::io::af_packet::Receive;
 use pc5_dataplane::io::probe::{Choice, Way};
 use pc5_dataplane::io::udp;
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use super::check::Checker;
 /// How frames come and go.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Port {
-    Raw { choice: Choice, interface: String, vlan: Option<u16>, blocks: bool },
+    Raw { choice: Choice, interface: String, vlan: Option<u16>, receive: Receive },
     Udp { bind: SocketAddr, peers: Vec<(Layer2Id, SocketAddr)> },
 }
 
@@ -48,23 +49,24 @@ impl Checker<'_> {
                 {
                     self.wrong("port.vlan", vlan, "write 1 to 4094, or leave it out for untagged frames");
                 }
-                let blocks = match port.receive.as_deref() {
-                    None | Some("frames") => false,
-                    Some("blocks") => true,
+                let receive = match port.receive.as_deref() {
+                    None | Some("adaptive") => Receive::Adaptive,
+                    Some("frames") => Receive::FRAMES,
+                    Some("blocks") => Receive::BLOCKS,
                     Some(other) => {
                         self.wrong(
                             "port.receive",
                             other,
-                            "write \"frames\" (each at once) or \"blocks\" (cheapest under load)",
+                            "write \"frames\" (each at once), \"blocks\" (cheapest under load) or \"adaptive\" (both, by load)",
                         );
-                        false
+                        Receive::Adaptive
                     }
                 };
                 let Some(interface) = port.interface else {
                     self.missing("port.interface", "write the name of an interface, as `ip link` shows it");
                     return None;
                 };
-                Some(Port::Raw { choice, interface, vlan: port.vlan, blocks })
+                Some(Port::Raw { choice, interface, vlan: port.vlan, receive })
             }
             _ => {
                 if port.interface.is_some() || port.vlan.is_some() || port.receive.is_some() {
