@@ -10,6 +10,7 @@ mod demo;
 mod flood;
 mod kill;
 mod lab;
+mod overload;
 mod raw;
 mod rekey;
 mod traffic;
