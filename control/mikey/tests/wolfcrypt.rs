@@ -20,9 +20,30 @@ fn rounds() -> usize {
     std::env::var("MIKEY_INTEROP_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(default)
 }
 
-fn generator(scheme: u64) -> ChaCha20Rng {
+/// All rounds, spread over the processors with a wolfCrypt process each. What a round draws hangs on seed, scheme and its
+/// number alone, not on the processor it fell to.
+fn run_rounds(scheme: &str, one: impl Fn(&mut WolfCrypt, &mut ChaCha20Rng, usize) + Sync) {
     let seed: u64 = std::env::var("MIKEY_INTEROP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    ChaCha20Rng::seed_from_u64(seed << 8 | scheme)
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let processes: Result<Vec<_>, _> =
+        (0..threads).map(|n| WolfCrypt::start(&format!("{scheme}{n}"))).collect();
+    let processes = match processes {
+        Ok(processes) => processes,
+        Err(reason) => return interop::skipped(&reason),
+    };
+    std::thread::scope(|scope| {
+        for (first, mut wolf) in processes.into_iter().enumerate() {
+            let one = &one;
+            scope.spawn(move || {
+                for round in (first..rounds()).step_by(threads) {
+                    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+                    rng.set_stream(u64::from(scheme.as_bytes()[0]) << 32 | round as u64);
+                    one(&mut wolf, &mut rng, round);
+                }
+            });
+        }
+    });
+    println!("{} rounds", rounds());
 }
 
 /// 1 to `most` random octets that do not begin with zero.
@@ -43,24 +64,19 @@ fn altered(rng: &mut ChaCha20Rng, octets: &[u8]) -> Vec<u8> {
 
 #[test]
 fn eccsi_agrees_with_wolfcrypt() {
-    let mut wolf = match WolfCrypt::start("eccsi") {
-        Ok(wolf) => wolf,
-        Err(reason) => return interop::skipped(&reason),
-    };
-    let mut rng = generator(1);
-    for round in 0..rounds() {
-        let id = random_octets(&mut rng, 60);
-        let message = random_octets(&mut rng, 700);
+    run_rounds("eccsi", |wolf, rng, round| {
+        let id = random_octets(rng, 60);
+        let message = random_octets(rng, 700);
 
         // Our KMS, our signature.
-        let kms = KmsSecretAuthKey::generate(&mut rng);
+        let kms = KmsSecretAuthKey::generate(rng);
         let kpak = kms.kpak().as_octets().to_vec();
-        let (ssk, pvt) = kms.extract(&id, &mut rng);
+        let (ssk, pvt) = kms.extract(&id, rng);
         let (ssk_octets, pvt_octets) = (ssk.to_octets(), *pvt.as_octets());
         let pair: [&[u8]; 4] = [&kpak, &id, &*ssk_octets, &pvt_octets];
         assert!(wolf.ask(Operation::EccsiValidate, &pair).is_some(), "round {round}");
         let key = SigningKey::new(&id, ssk, pvt, kms.kpak()).unwrap();
-        let signature = key.sign(&message, &mut rng);
+        let signature = key.sign(&message, rng);
         assert!(
             wolf.ask(Operation::EccsiVerify, &[&kpak, &id, &message, signature.as_octets()]).is_some(),
             "round {round}: our signature"
@@ -79,7 +95,7 @@ fn eccsi_agrees_with_wolfcrypt() {
         let their_pvt = Pvt::from_octets(&made[2]).unwrap();
         validate_pair(&id, &their_ssk, &their_pvt, &their_kpak).unwrap();
         let key = SigningKey::new(&id, their_ssk, their_pvt, &their_kpak).unwrap();
-        let with_their_key = key.sign(&message, &mut rng);
+        let with_their_key = key.sign(&message, rng);
         let fields: [&[u8]; 4] = [&made[0], &id, &message, with_their_key.as_octets()];
         assert!(
             wolf.ask(Operation::EccsiVerify, &fields).is_some(),
@@ -87,8 +103,8 @@ fn eccsi_agrees_with_wolfcrypt() {
         );
 
         // One bit anywhere.
-        let bad_signature = altered(&mut rng, &theirs);
-        let (bad_message, bad_id) = (altered(&mut rng, &message), altered(&mut rng, &id));
+        let bad_signature = altered(rng, &theirs);
+        let (bad_message, bad_id) = (altered(rng, &message), altered(rng, &id));
         for (id, message, signature, what) in [
             (&id, &message, &bad_signature, "signature"),
             (&id, &bad_message, &theirs, "message"),
@@ -102,25 +118,19 @@ fn eccsi_agrees_with_wolfcrypt() {
                 "round {round}: wolfCrypt, altered {what}"
             );
         }
-        let bad_ssk = altered(&mut rng, &*ssk_octets);
+        let bad_ssk = altered(rng, &*ssk_octets);
         if let Ok(bad) = Ssk::from_octets(&bad_ssk) {
             assert!(validate_pair(&id, &bad, &Pvt::from_octets(&pvt_octets).unwrap(), kms.kpak()).is_err());
         }
         assert!(wolf.ask(Operation::EccsiValidate, &[&kpak, &id, &bad_ssk, &pvt_octets]).is_none());
-    }
-    println!("{} rounds", rounds());
+    });
 }
 
 #[test]
 fn sakke_agrees_with_wolfcrypt() {
-    let mut wolf = match WolfCrypt::start("sakke") {
-        Ok(wolf) => wolf,
-        Err(reason) => return interop::skipped(&reason),
-    };
-    let mut rng = generator(2);
-    for round in 0..rounds() {
-        let id = random_octets(&mut rng, 100);
-        let secret = KmsMasterSecret::generate(&mut rng);
+    run_rounds("sakke", |wolf, rng, round| {
+        let id = random_octets(rng, 100);
+        let secret = KmsMasterSecret::generate(rng);
         let kms = secret.public_key();
         let rsk = secret.extract(&id).unwrap();
 
@@ -133,7 +143,7 @@ fn sakke_agrees_with_wolfcrypt() {
         validate_rsk(&id, &rsk, &kms).unwrap();
 
         // So is the encapsulation of an SSV; and each opens the other's.
-        let ssv = Ssv::generate(&mut rng);
+        let ssv = Ssv::generate(rng);
         let data = encapsulate(&ssv, &id, &kms).unwrap();
         let theirs = wolf.ask(Operation::SakkeEncapsulate, &[z, &id, ssv.as_octets()]).unwrap().remove(0);
         assert_eq!(theirs, data, "round {round}: encapsulated data");
@@ -146,14 +156,14 @@ fn sakke_agrees_with_wolfcrypt() {
         }
 
         // One bit anywhere.
-        let bad_data = altered(&mut rng, &data);
+        let bad_data = altered(rng, &data);
         assert!(decapsulate(&id, &rsk, &kms, &bad_data).is_err(), "round {round}: we took altered data");
         let fields: [&[u8]; 4] = [z, &id, k, &bad_data];
         assert!(
             wolf.ask(Operation::SakkeDecapsulate, &fields).is_none(),
             "round {round}: wolfCrypt, altered data"
         );
-        let bad_id = altered(&mut rng, &id);
+        let bad_id = altered(rng, &id);
         if bad_id != [0] && bad_id != [1] {
             assert!(
                 decapsulate(&bad_id, &rsk, &kms, &data).is_err(),
@@ -167,13 +177,12 @@ fn sakke_agrees_with_wolfcrypt() {
             );
             assert!(wolf.ask(Operation::SakkeValidate, &[z, &bad_id, k]).is_none(), "round {round}");
         }
-        let (bad_z, bad_k) = (altered(&mut rng, z), altered(&mut rng, k));
+        let (bad_z, bad_k) = (altered(rng, z), altered(rng, k));
         assert!(KmsPublicKey::from_octets(&bad_z).is_err() && Rsk::from_octets(&bad_k).is_err());
         assert!(wolf.ask(Operation::SakkeValidate, &[&bad_z, &id, k]).is_none(), "round {round}: altered Z");
         assert!(
             wolf.ask(Operation::SakkeValidate, &[z, &id, &bad_k]).is_none(),
             "round {round}: altered RSK"
         );
-    }
-    println!("{} rounds", rounds());
+    });
 }
