@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacker;
+mod bridged;
 mod demo;
 mod flood;
 mod kill;
