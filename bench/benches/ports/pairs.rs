@@ -278,8 +278,8 @@ fn receive(
     }
 }
 
-/// Long enough for a port to notice that its link is busy.
-const WARM_UP: Duration = Duration::from_millis(100);
+/// Long enough for a port to notice that its link is busy, on a loaded machine, too.
+const WARM_UP: Duration = Duration::from_millis(300);
 
 /// To one core, or to none. Where there are not that many cores, the system chooses.
 fn pin(core: Option<usize>) {

@@ -104,7 +104,7 @@ impl Adaptive {
         if !is_full.get() {
             self.blocks.drain(&mut counting);
         }
-        if let Some(is_busy) = self.load.note(n)
+        if let Some(is_busy) = self.load.note(n, is_full.get())
             && !self.is_fixed
         {
             match (&self.phase, is_busy) {
@@ -184,11 +184,12 @@ impl Load {
         Self { since: Instant::now(), frames: 0, over: Duration::ZERO, under: Duration::ZERO }
     }
 
-    /// Counts; says at the end of a window whether the link is busy or quiet, where that is clear.
-    fn note(&mut self, frames: u32) -> Option<bool> {
+    /// Counts; says at the end of a window whether the link is busy or quiet, where that is clear. A window does not end
+    /// with frames left behind: a thread that was late would take what came meanwhile for little.
+    fn note(&mut self, frames: u32, is_more: bool) -> Option<bool> {
         self.frames = self.frames.saturating_add(frames);
         let elapsed = self.since.elapsed();
-        if elapsed < WINDOW {
+        if elapsed < WINDOW || (is_more && elapsed < DOWN_FOR) {
             return None;
         }
         let rate = f64::from(self.frames) / elapsed.as_secs_f64();
