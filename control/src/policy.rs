@@ -255,7 +255,7 @@ impl MemberPolicy {
 }
 
 /// A member of a group without owner.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionPolicy {
     /// The group.
     pub group: GroupId,

@@ -17,6 +17,10 @@ pub(crate) struct Args {
 /// Checks.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let config = config::read(&args.config)?;
+    if let (Some(est), false) = (&config.est, config.credential.certificate.is_file()) {
+        println!("{}: good; its certificate is to be had from {}", args.config.display(), est.url);
+        return Ok(Exit::Ok);
+    }
     let credentials =
         credentials::read(&config, credentials::read_key(&config.credential.key)?, &MemoryStore::default())?;
     println!("{}: good, for {}", args.config.display(), credentials.device.identity);

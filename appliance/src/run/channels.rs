@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use pc5_control::credential::Identity;
-use pc5_control::group_owner::Outgoing;
+use pc5_control::group_owner::{Input, Outgoing};
 use pc5_dataplane::ids::{GroupId, Layer2Id, PgkId};
 use pc5_dataplane::keys::{Event, Floor};
 use pc5_dataplane::pdu::Address;
@@ -51,6 +51,8 @@ pub(crate) enum ToControl {
     Floors { group: GroupId, pgk_id: PgkId, floors: Vec<Floor> },
     /// What an operator asks.
     Ask(Ask, Sender<Answer>),
+    /// What was fetched from the network.
+    Fetched(Box<Input>),
     /// A signal.
     Signal(i32),
     /// The data thread ended, and why if it was not told to.

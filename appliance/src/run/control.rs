@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use getrandom::SysRng;
 use pc5_control::clock::Now;
 use pc5_control::credential::Identity;
-use pc5_control::group_owner::{Ended, Input, Member, MemberState, Notice, Order, Output, Owner};
+use pc5_control::group_owner::{Ended, Input, Member, MemberState, Notice, Order, Output, Owner, Sessions};
 use pc5_dataplane::ids::{GroupId, Layer2Id, LinkRole};
 use pc5_dataplane::keys::table::KeyTable;
 use pc5_dataplane::keys::{Event, PermittedSender};
@@ -47,6 +47,8 @@ mod limits {
 pub(crate) enum Procedure {
     Owner(Box<Owner>),
     Member(Box<Member>),
+    /// A member of a group without owner.
+    Sessions(Box<Sessions>),
 }
 
 impl Procedure {
@@ -56,6 +58,7 @@ impl Procedure {
         match self {
             Self::Owner(owner) => owner.handle(input, now, rng),
             Self::Member(member) => member.handle(input, now, rng),
+            Self::Sessions(sessions) => sessions.handle(input, now, rng),
         }
     }
 
@@ -63,6 +66,7 @@ impl Procedure {
         match self {
             Self::Owner(owner) => owner.poll(),
             Self::Member(member) => member.poll(),
+            Self::Sessions(sessions) => sessions.poll(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Procedure {
         match self {
             Self::Owner(owner) => owner.deadline(),
             Self::Member(member) => member.deadline(),
+            Self::Sessions(sessions) => sessions.deadline(),
         }
     }
 }
@@ -156,7 +161,7 @@ impl Control {
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         match &self.procedure {
             Procedure::Owner(_) => self.input(Input::Time),
-            Procedure::Member(_) => {
+            Procedure::Member(_) | Procedure::Sessions(_) => {
                 self.joining_since = Some(Instant::now());
                 self.input(Input::Order(Order::Join));
             }
@@ -183,6 +188,7 @@ impl Control {
         match &self.procedure {
             Procedure::Owner(owner) => owner.members(self.now()).next().is_none(),
             Procedure::Member(member) => member.state() == MemberState::Apart,
+            Procedure::Sessions(sessions) => sessions.own().is_none(),
         }
     }
 
@@ -233,6 +239,7 @@ impl Control {
                 let _ = reply.send(Answer { version: VERSION, body });
             }
             ToControl::Signal(signal_hook::consts::SIGHUP) => drop(self.reload()),
+            ToControl::Fetched(input) => self.input(*input),
             ToControl::Signal(signal) => return Some(signal),
             ToControl::DataEnded(why) => self.ended = Some(why),
         }
@@ -351,6 +358,9 @@ impl Control {
             Notice::CrlRefused(why) => {
                 warn!("CRL refused: {why}");
             }
+            Notice::NotRenewed(why) => {
+                error!("renewed certificate not taken: {why}");
+            }
             Notice::CrlInGrace(identity) => {
                 warn!(%identity, "relied on within the CRL's grace only: fetch a new CRL");
             }
@@ -403,7 +413,7 @@ impl Control {
                 Procedure::Owner(_) => {
                     Body::Refused("this is an owner; its members connect and release".into())
                 }
-                Procedure::Member(_) => {
+                Procedure::Member(_) | Procedure::Sessions(_) => {
                     let connect = matches!(ask, Ask::Connect);
                     self.input(Input::Order(if connect { Order::Join } else { Order::Leave }));
                     Body::Done(if connect { "joining" } else { "leaving" }.into())
@@ -522,6 +532,17 @@ impl Control {
                 by_link: 0,
                 evicted: Vec::new(),
             },
+            Procedure::Sessions(sessions) => GroupRow {
+                group: group.to_string(),
+                local: local.to_string(),
+                role: "member".into(),
+                state: if sessions.own().is_some() { "talking" } else { "listening" }.into(),
+                epoch: 0,
+                members: sessions.others().count(),
+                joining: 0,
+                by_link: 0,
+                evicted: Vec::new(),
+            },
         };
         self.facts.groups.iter().map(row).collect()
     }
@@ -532,7 +553,7 @@ impl Control {
             Procedure::Owner(owner) => {
                 owner.members(now).map(|m| (m.layer2, m.identity.to_string())).collect()
             }
-            Procedure::Member(_) => {
+            Procedure::Member(_) | Procedure::Sessions(_) => {
                 self.uplink.iter().map(|(id, identity)| (*id, identity.to_string())).collect()
             }
         };
@@ -580,6 +601,19 @@ impl Control {
                     suite: self.links().first().map_or_else(String::new, |l| l.suite.clone()),
                     rekeyings: None,
                     epoch: member.newest_epoch(),
+                    silent_ms: None,
+                    addresses: Vec::new(),
+                })
+                .collect(),
+            Procedure::Sessions(sessions) => sessions
+                .others()
+                .map(|s| MemberRow {
+                    group: self.facts.groups.first().map_or_else(String::new, |(g, _)| g.to_string()),
+                    layer2: s.layer2.to_string(),
+                    identity: s.identity.to_string(),
+                    suite: String::new(),
+                    rekeyings: None,
+                    epoch: 0,
                     silent_ms: None,
                     addresses: Vec::new(),
                 })

@@ -61,7 +61,7 @@ pub(crate) fn read(
     Ok(Credentials { device, crls })
 }
 
-fn duties(station: &Station) -> Vec<(GroupId, Role)> {
+pub(super) fn duties(station: &Station) -> Vec<(GroupId, Role)> {
     match station {
         Station::Owner(owner) => owner.groups.iter().map(|g| (g.group, Role::Owner)).collect(),
         Station::Ue(ue) => vec![(ue.policy.group, Role::Member)],
@@ -92,7 +92,7 @@ fn software_key(source: &KeySource) -> anyhow::Result<SoftwareKey> {
     }
 }
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { monotonic: Duration::ZERO, unix }
 }

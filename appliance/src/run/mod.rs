@@ -14,10 +14,12 @@ mod control;
 pub(crate) mod credentials;
 mod data;
 mod events;
+mod group_keys;
 mod inner;
 mod keylog;
 pub(crate) mod log;
 mod metrics;
+mod network;
 mod privileges;
 mod reload;
 mod service_manager;
@@ -31,8 +33,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use pc5_control::codec::segment::limits::SDU;
-use pc5_control::group_owner::{Device, Member, Owner};
-use pc5_control::policy::OwnerPolicy;
+use pc5_control::group_owner::{Device, GroupPsk, Member, Owner, Sessions};
+use pc5_control::policy::{OwnerPolicy, SessionPolicy};
 use pc5_control::store::sqlite::SqliteStore;
 use pc5_control::store::{MemoryStore, Store};
 use pc5_dataplane::engine::{Engine, EngineConfig};
@@ -75,9 +77,14 @@ pub(crate) fn open_store(config: &Config) -> anyhow::Result<Box<dyn Store>> {
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     metrics::begin();
+    network::enrol(&config)?;
     // What is wrong with certificates is said before anything opens.
     let key = credentials::read_key(&config.credential.key)?;
     credentials::read(&config, key.clone(), &MemoryStore::default())?;
+    let group_keys = match &config.station {
+        Station::Owner(_) => Vec::new(),
+        Station::Ue(ue) => group_keys::read(&ue.group_keys)?,
+    };
     let user = User::to_become(config.user.as_ref(), config.state.as_deref())?;
     let Opened { way, refused, signalling, data: data_ports } = open_port(&config.port, config.workers)?;
     let longest = data_ports.iter().map(|port| port.max_frame()).min().unwrap_or(0);
@@ -114,9 +121,10 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let credential = credentials::read(&config, key.clone(), &*store)?.device;
     let identity = credential.identity.clone();
     let sdu = max_frame.saturating_sub(OVERHEAD).min(SDU);
+    let (fetching, fetched_for) = (config.clone(), credential.clone());
     let reloader = Reloader::new(config.clone(), key, credential.trust.clone());
     let (roles, procedure, groups) =
-        station(config.station.clone(), credential, store, device, sdu, config.workers)?;
+        station(config.station.clone(), credential, store, device, group_keys, sdu, config.workers)?;
 
     let table = KeyTable::new();
     let (data, inboxes) = channels::to_data(config.workers)?;
@@ -146,6 +154,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let control_pulse = Pulse::default();
     pulses.push(("control".to_owned(), control_pulse.clone()));
     signals(control.clone())?;
+    network::follow(&fetching, fetched_for, control.clone())?;
     let events = Events::default();
     watch::serve(data.clone(), events.clone())?;
     if let Some(scrapes) = scrapes {
@@ -178,6 +187,7 @@ fn station(
     device: Device,
     store: Box<dyn Store>,
     tun: Option<Tun>,
+    group_keys: Vec<GroupPsk>,
     sdu: usize,
     workers: usize,
 ) -> anyhow::Result<Made> {
@@ -202,7 +212,17 @@ fn station(
             let (group, layer2) = (policy.group, policy.layer2);
             let addresses = ue.tun.addresses.iter().map(ipnet::IpNet::addr).collect();
             let broadcasts = ue.tun.addresses.iter().filter_map(tun::broadcast).collect();
-            let role = data::Role::Ue(Box::new(UeData::new(tun, layer2, group, addresses, broadcasts)));
+            let mut data = UeData::new(tun, layer2, group, addresses, broadcasts);
+            if !group_keys.is_empty() {
+                data.has_no_owner();
+                let mut sessions = SessionPolicy::new(group, layer2);
+                (sessions.sdu, sessions.suites) = (sdu, policy.suites);
+                sessions.suite = *sessions.suites.first().unwrap_or(&sessions.suite);
+                let sessions = Sessions::new(device, sessions, group_keys, store);
+                let procedure = Procedure::Sessions(Box::new(sessions));
+                return Ok((vec![data::Role::Ue(Box::new(data))], procedure, vec![(group, layer2)]));
+            }
+            let role = data::Role::Ue(Box::new(data));
             let member = Member::new(device, policy, store);
             Ok((vec![role], Procedure::Member(Box::new(member)), vec![(group, layer2)]))
         }

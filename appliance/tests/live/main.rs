@@ -11,6 +11,8 @@ mod demo;
 mod flood;
 mod kill;
 mod lab;
+mod latency;
+mod modes;
 mod overload;
 mod raw;
 mod rekey;

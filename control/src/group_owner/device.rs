@@ -60,6 +60,9 @@ pub enum DeviceError {
     /// Another key's.
     #[error("the certificate is not of this private key")]
     OtherKey,
+    /// A renewed one is somebody else's.
+    #[error("the renewed certificate is of {0}")]
+    OtherIdentity(Identity),
 }
 
 /// A device: its certificate, its long-term key, whom it believes.
@@ -90,6 +93,19 @@ impl Device {
             return Err(DeviceError::OtherKey);
         }
         Ok(Self { key, chain: chain.into(), identity: claimed.identity, trust })
+    }
+
+    /// Takes a renewed certificate of the same identity and key.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; what was shown before is shown on.
+    pub fn renew(&mut self, chain: Vec<Vec<u8>>) -> Result<(), DeviceError> {
+        let renewed = Self::new(self.key.clone(), chain, self.trust.clone())?;
+        if renewed.identity != self.identity {
+            return Err(DeviceError::OtherIdentity(renewed.identity));
+        }
+        *self = renewed;
+        Ok(())
     }
 
     /// What it shows in handshakes.

@@ -56,6 +56,8 @@ pub enum Input {
     Crl(Vec<u8>),
     /// Roots or CRLs were changed by somebody who shares them.
     TrustChanged,
+    /// Our own certificate was renewed, for the same key: the chain as in [`Device::chain`].
+    Renewed(Vec<Vec<u8>>),
     /// What the engine knows of senders under a PGK; given to joiners and those who ask.
     Floors {
         /// Group.
@@ -256,6 +258,8 @@ pub enum Notice {
     },
     /// A CRL was not taken; the stored one stays.
     CrlRefused(String),
+    /// A renewed certificate of our own was not taken.
+    NotRenewed(String),
     /// To be said loudly: a peer is relied on within the CRL's grace only.
     CrlInGrace(Identity),
     /// The store cannot be written: nothing that needs it is handed out.

@@ -166,6 +166,11 @@ impl Sessions {
             Input::Crl(der) => {
                 super::take_crl(&self.device, &mut *self.store, &der, now, &mut self.out);
             }
+            Input::Renewed(chain) => {
+                if let Err(e) = self.device.renew(chain) {
+                    self.out.notice(Notice::NotRenewed(e.to_string()));
+                }
+            }
             Input::Order(_) | Input::TrustChanged | Input::Time => {}
         }
         self.follow_trust(now);

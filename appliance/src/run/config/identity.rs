@@ -51,9 +51,16 @@ pub(super) struct TrustFile {
 }
 
 impl Checker<'_> {
-    pub(super) fn credential(&mut self, c: CredentialFile) -> Option<Credential> {
-        let certificate = self.file("credential.certificate", &c.certificate);
+    /// `made`: what is not there is made by enrolment.
+    pub(super) fn credential(&mut self, c: CredentialFile, made: bool) -> Option<Credential> {
+        let certificate = match made {
+            true => self.base.join(&c.certificate),
+            false => self.file("credential.certificate", &c.certificate),
+        };
         let key = match (c.key, c.vault, c.vault_entry, c.pass_phrase_file) {
+            (Some(key), None, None, None) if made && !certificate.is_file() => {
+                KeySource::File(self.base.join(&key))
+            }
             (Some(key), None, None, None) => KeySource::File(self.file("credential.key", &key)),
             (None, Some(vault), Some(entry), Some(pass)) => KeySource::Vault {
                 path: self.file("credential.vault", &vault),

@@ -5,6 +5,7 @@
 //! file has a module: its shape, its meaning, and how one becomes the other.
 
 mod check;
+mod est;
 mod group;
 mod identity;
 mod port;
@@ -22,6 +23,8 @@ use super::workers;
 
 pub(crate) use self::check::Problem;
 use self::check::{Checker, duration};
+pub(crate) use self::est::Est;
+use self::est::EstFile;
 pub(crate) use self::group::OwnerConfig;
 use self::group::{GroupFile, MemberFile};
 pub(crate) use self::identity::{Credential, KeySource, Trust};
@@ -29,7 +32,7 @@ use self::identity::{CredentialFile, TrustFile};
 pub(crate) use self::port::Port;
 use self::port::PortFile;
 pub(crate) use self::reload::Changes;
-pub(crate) use self::ue::{TunConfig, UeConfig};
+pub(crate) use self::ue::{GroupKeyFile, TunConfig, UeConfig};
 use self::ue::{TunFile, UeFile};
 
 /// Where the admin socket is unless the configuration says otherwise.
@@ -55,6 +58,8 @@ pub(crate) struct Config {
     pub port: Port,
     pub credential: Credential,
     pub trust: Vec<Trust>,
+    /// The enrolment server, and what is fetched besides.
+    pub est: Option<Est>,
     pub freshness: Freshness,
     /// What is logged, unless the environment says.
     pub log: Option<String>,
@@ -101,6 +106,7 @@ struct File {
     credential: CredentialFile,
     #[serde(default)]
     trust: Vec<TrustFile>,
+    est: Option<EstFile>,
     crl_freshness: Option<String>,
     cookie_always: Option<bool>,
     announce: Option<bool>,
@@ -121,6 +127,11 @@ impl Config {
         for trust in &self.trust {
             files.reads(&trust.root);
             trust.crls.iter().for_each(|crl| files.reads(crl));
+        }
+        if let Some(est) = &self.est {
+            files.reads(&est.root);
+            // It is renewed in its place.
+            files.writes(&self.credential.certificate);
         }
         self.state.iter().for_each(|state| files.writes(state));
         files.removes(&self.admin);
@@ -201,7 +212,12 @@ impl Checker<'_> {
         }
         let key_log = file.key_log.map(|path| self.base.join(path));
         let port = self.port(file.port);
-        let credential = self.credential(file.credential);
+        let credential = self.credential(file.credential, file.est.is_some());
+        let enrolled = credential.as_ref().is_some_and(|c| c.certificate.is_file());
+        let est = match file.est {
+            Some(est) => Some(self.est(est, enrolled)?),
+            None => None,
+        };
         if file.trust.is_empty() {
             self.missing("[[trust]]", "write the PLMN and root of every network whose devices are believed");
         }
@@ -262,6 +278,7 @@ impl Checker<'_> {
             port: port?,
             credential: credential?,
             trust,
+            est,
             freshness,
             log: file.log,
             metrics,

@@ -57,6 +57,7 @@ impl Config {
         c.waits(self.key_log != new.key_log, "key_log");
         c.waits(self.port != new.port, "[port]");
         c.waits(self.credential != new.credential, "[credential]");
+        c.waits(self.est != new.est, "[est]");
         match (&self.station, &new.station) {
             (Station::Owner(old), Station::Owner(new)) => {
                 for group in &old.groups {
@@ -75,7 +76,7 @@ impl Config {
                 c.waits(old.announce != new.announce, "announce");
             }
             (Station::Ue(old), Station::Ue(new)) => {
-                c.waits(old.policy != new.policy, "[ue]");
+                c.waits(old.policy != new.policy || old.group_keys != new.group_keys, "[ue]");
                 c.waits(old.tun != new.tun, "[tun]");
             }
             _ => c.waits(true, "role"),

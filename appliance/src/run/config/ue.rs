@@ -1,5 +1,7 @@
 //! `[ue]` and `[tun]`: a member, and the device that programs talk through.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
 use pc5_control::policy::MemberPolicy;
 use pc5_dataplane::io::tun::Kind;
@@ -12,7 +14,19 @@ use crate::run::tun;
 #[derive(Clone, PartialEq)]
 pub(crate) struct UeConfig {
     pub policy: MemberPolicy,
+    /// Pre-shared keys of a group without owner; none: the group has one.
+    pub group_keys: Vec<GroupKeyFile>,
     pub tun: TunConfig,
+}
+
+/// A pre-shared key of a group without owner.
+#[derive(Clone, PartialEq)]
+pub(crate) struct GroupKeyFile {
+    pub id: u16,
+    /// 64 hexadecimal digits.
+    pub file: PathBuf,
+    /// First and last second of use.
+    pub valid: (u64, u64),
 }
 
 /// The TUN or TAP device of a member.
@@ -33,6 +47,17 @@ pub(super) struct UeFile {
     owner_identity: Option<String>,
     suites: Option<Vec<String>>,
     rejoin: Option<bool>,
+    #[serde(default)]
+    group_key: Vec<GroupKeyEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupKeyEntry {
+    id: u16,
+    file: PathBuf,
+    not_before: u64,
+    not_after: u64,
 }
 
 #[derive(Deserialize)]
@@ -77,7 +102,24 @@ impl Checker<'_> {
                 .push(Problem("ue.suites: name at least one suite with integrity, for the link".into()));
         }
         policy.rejoin = ue.rejoin.unwrap_or(policy.rejoin);
-        Some(UeConfig { policy, tun: tun? })
+        let without_owner = !ue.group_key.is_empty();
+        if without_owner && (owner.is_some() || policy.owner_identity.is_some() || ue.rejoin.is_some()) {
+            self.out_of_place(
+                "ue.owner, ue.owner_identity, ue.rejoin",
+                "[[ue.group_key]] is for a group without owner",
+            );
+        }
+        let group_keys = ue.group_key.into_iter().enumerate().map(|(i, k)| self.group_key(i, k)).collect();
+        Some(UeConfig { policy, group_keys, tun: tun? })
+    }
+
+    fn group_key(&mut self, i: usize, k: GroupKeyEntry) -> GroupKeyFile {
+        if k.not_before >= k.not_after {
+            let key = format!("ue.group_key[{i}].not_after");
+            self.wrong(&key, k.not_after, "write seconds since 1970, later than not_before");
+        }
+        let file = self.file(&format!("ue.group_key[{i}].file"), &k.file);
+        GroupKeyFile { id: k.id, file, valid: (k.not_before, k.not_after) }
     }
 
     fn tun(&mut self, tun: TunFile) -> TunConfig {

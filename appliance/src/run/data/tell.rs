@@ -48,7 +48,12 @@ impl DataPlane {
 
     /// What was sent and verified under group keys: floors for those who join.
     pub(super) fn tell_floors(&mut self) {
-        if self.floors_at.elapsed() < limits::FLOORS || matches!(self.role, Role::Ue(_)) {
+        // Owners tell floors to joiners, and so do those who talk in a group without one.
+        let told = match &self.role {
+            Role::Owner(_) => true,
+            Role::Ue(ue) => ue.way.ownerless,
+        };
+        if self.floors_at.elapsed() < limits::FLOORS || !told {
             return;
         }
         self.floors_at = Instant::now();

@@ -48,6 +48,8 @@ pub(super) struct Way {
     pub(super) uplink: Option<Layer2Id>,
     /// The group's key lets members send one-to-many.
     pub(super) direct: bool,
+    /// The group has no owner: everything goes one-to-many.
+    pub(super) ownerless: bool,
 }
 
 impl UeData {
@@ -59,8 +61,22 @@ impl UeData {
         broadcasts: Vec<Ipv4Addr>,
     ) -> Self {
         let own = addresses.iter().map(|&ip| Inner::Ip(ip)).collect();
-        let way = Way { kind: tun.kind(), local, group, broadcasts, own, uplink: None, direct: false };
+        let way = Way {
+            kind: tun.kind(),
+            local,
+            group,
+            broadcasts,
+            own,
+            uplink: None,
+            direct: false,
+            ownerless: false,
+        };
         Self { tun, way, addresses, announce_at: None, announced: false }
+    }
+
+    /// Its group has none: members send one-to-many, each under a session key of its own.
+    pub(crate) fn has_no_owner(&mut self) {
+        self.way.ownerless = true;
     }
 }
 
@@ -73,6 +89,8 @@ impl Way {
         match inner::addresses(sdu_type, sdu, &self.broadcasts) {
             None => Verdict::InnerSource,
             Some((from, To::Many)) if self.own.contains(&from) => Verdict::OwnSource,
+            // Without an owner who picks out the addressee everybody hears everything.
+            Some((_, To::One(to))) if self.ownerless && !self.own.contains(&to) => Verdict::NotForUs,
             Some(_) => Verdict::Accepted,
         }
     }
@@ -84,6 +102,12 @@ impl Way {
         }
         let (from, to) =
             inner::addresses(self.kind.sdu_type(), sdu, &self.broadcasts).ok_or(Verdict::InnerSource)?;
+        if self.ownerless {
+            if self.own.len() < limits::OWN_SOURCES {
+                self.own.insert(from);
+            }
+            return Ok(Address::group(self.group, self.local));
+        }
         let owner = self.uplink.ok_or(Verdict::NoKey)?;
         if self.own.len() < limits::OWN_SOURCES {
             self.own.insert(from);

@@ -137,6 +137,12 @@ impl Member {
             Input::Engine(event) => self.event(&event, now, rng),
             Input::Order(order) => self.order(&order, now, rng),
             Input::Crl(der) => self.crl(&der, true, now),
+            Input::Renewed(chain) => match self.core.device.renew(chain) {
+                // The owner ends the link with the certificate that it was shown: it is shown the new one.
+                Ok(()) if self.link.is_some() && self.attempt.is_none() => self.begin_attempt(now, rng),
+                Ok(()) => {}
+                Err(e) => self.core.out.notice(Notice::NotRenewed(e.to_string())),
+            },
             Input::TrustChanged | Input::Time | Input::Floors { .. } => {}
         }
         self.follow_trust(now, rng);

@@ -156,6 +156,11 @@ impl Owner {
             Input::Engine(event) => self.event(event, now, rng),
             Input::Order(order) => self.order(order, now, rng),
             Input::Crl(der) => self.crl(&der, now, rng),
+            Input::Renewed(chain) => {
+                if let Err(e) = self.core.device.renew(chain) {
+                    self.core.out.notice(Notice::NotRenewed(e.to_string()));
+                }
+            }
             Input::TrustChanged | Input::Time => {}
             Input::Floors { group, pgk_id, floors } => {
                 if let Some(group) = self.groups.values_mut().find(|g| g.policy.group == group)
