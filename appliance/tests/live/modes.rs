@@ -1,6 +1,7 @@
 //! Other ways to be set up: over UDP, without an owner, several groups and owners on one wire, enrolled by the network.
 
 use std::fs;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -168,9 +169,9 @@ fn a_ue_is_enrolled_and_brings_the_crl_to_a_group_off_the_network() {
     lab.pc5(&["pki", "server", "pki", "192.0.2.254"]);
     let est = "folder = \"pki\"\n[server]\nlisten = \"192.0.2.254:8443\"\n\
                certificate = \"pki/issued/192.0.2.254.pem\"\nkey = \"pki/issued/192.0.2.254.key\"\n\
-               [[device]]\nidentity = \"ue-1\"\nroles = [\"member\"]\nsecret = \"sesame\"\n";
+               [[device]]\nidentity = \"ue-1\"\nroles = [\"member\"]\nsecret = \"open sesame, please\"\n";
     fs::write(lab.folder().join("est.toml"), est).unwrap();
-    fs::write(lab.folder().join("secret"), "sesame\n").unwrap();
+    fs::write(lab.folder().join("secret"), "open sesame, please\n").unwrap();
     let serve = || {
         let command = ["netns", "exec", lab.hub.name(), env!("CARGO_BIN_EXE_pc5"), "serve", "est"];
         let child = Command::new("ip")
@@ -180,7 +181,10 @@ fn a_ue_is_enrolled_and_brings_the_crl_to_a_group_off_the_network() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Server(child)
+        let listens = || lab.hub.inside(|| TcpStream::connect("192.0.2.254:8443").is_ok()).unwrap();
+        let server = Server(child);
+        (0..200).find(|_| listens() || { std::thread::sleep(Duration::from_millis(50)); false }).unwrap();
+        server
     };
     let server = serve();
     // The owner and UE-2 are off the network, UE-1 is not, and has no certificate yet.
@@ -197,8 +201,8 @@ fn a_ue_is_enrolled_and_brings_the_crl_to_a_group_off_the_network() {
     second.start();
     std::thread::sleep(Duration::from_millis(300));
     first.start();
-    go.await_members(2);
     first.await_joined();
+    go.await_members(2);
     assert!(first.ping("10.77.0.2"), "{}", first.story());
 
     // UE-2 is revoked; the network tells UE-1, UE-1 the owner, and the owner evicts.

@@ -73,6 +73,8 @@ pub struct Sessions {
     asked_at: Option<Duration>,
     answered_at: Option<Duration>,
     tokens: Tokens,
+    /// Somebody with a smaller Layer-2 id talks under our index: ours has to change.
+    index_taken: bool,
     trust_generation: u64,
 }
 
@@ -143,6 +145,7 @@ impl Sessions {
             asked_at: None,
             answered_at: None,
             tokens: Tokens { left: CHECKS_A_SECOND, at: Duration::ZERO },
+            index_taken: false,
             trust_generation,
         }
     }
@@ -237,7 +240,14 @@ impl Sessions {
         let mut s_s = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *s_s);
         // Each session of ours takes the next id, so that the one before may still be on the way.
-        self.next_pgk_id = 1 + self.next_pgk_id % 31;
+        // Two live PGKs of a group never share an index.
+        for _ in 0..31 {
+            self.next_pgk_id = 1 + self.next_pgk_id % 31;
+            let taken = |o: &Other| o.pgk_id.index() == PgkId(self.next_pgk_id).index();
+            if !self.others.values().any(taken) {
+                break;
+            }
+        }
         let pgk_id = PgkId(self.next_pgk_id);
         let lifetime = self.policy.lifetime.as_secs().max(1);
         let not_after = now.unix_seconds().saturating_add(lifetime).min(key_ends);
@@ -341,6 +351,10 @@ impl Sessions {
                     let (group, cause, detail) = (self.policy.group, refused.cause, refused.detail);
                     self.out.notice(Notice::Refused { group, claimed_source: source, cause, detail });
                 }
+                if std::mem::take(&mut self.index_taken) {
+                    self.close(now, rng);
+                    self.open(now, rng);
+                }
             }
             Ok(Message { body: Body::SessionKeyRequest(gk_id), .. }) => self.on_request(gk_id, now, rng),
             Ok(_) => {}
@@ -398,6 +412,16 @@ impl Sessions {
             if let Some(other) = self.others.remove(&key) {
                 self.void(source, other, super::Ended::Left);
             }
+            return Ok(());
+        }
+        let index = proof.pgk_id.index();
+        if self.own.as_ref().is_some_and(|own| own.pgk_id.index() == index) {
+            // The one with the smaller Layer-2 id keeps it; what is said again each second is taken then.
+            self.index_taken = source < self.policy.layer2;
+            return Ok(());
+        }
+        if self.others.iter().any(|((s, _), o)| *s != source && o.pgk_id.index() == index) {
+            // Those two hear each other as well: one of them changes.
             return Ok(());
         }
         self.install(key, leaf, &proof, psk_end(&self.keys, m.gk_id), now);
