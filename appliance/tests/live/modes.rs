@@ -183,7 +183,14 @@ fn a_ue_is_enrolled_and_brings_the_crl_to_a_group_off_the_network() {
             .unwrap();
         let listens = || lab.hub.inside(|| TcpStream::connect("192.0.2.254:8443").is_ok()).unwrap();
         let server = Server(child);
-        (0..200).find(|_| listens() || { std::thread::sleep(Duration::from_millis(50)); false }).unwrap();
+        (0..200)
+            .find(|_| {
+                listens() || {
+                    std::thread::sleep(Duration::from_millis(50));
+                    false
+                }
+            })
+            .unwrap();
         server
     };
     let server = serve();
