@@ -80,6 +80,23 @@ fn every_talker_has_a_session_of_its_own_and_late_ones_hear_all() {
 }
 
 #[test]
+fn talkers_that_pick_the_same_index_settle_it() {
+    // Each begins at random among 31: of five groups of seven at least one has such a pair, but for 3 runs of 100.
+    for _ in 0..5 {
+        let mut w = group(7);
+        for n in 1..=7 {
+            w.order(member_id(n), Order::Join);
+        }
+        w.run_for(secs(10));
+        for n in 1..=7 {
+            let others: Vec<_> = (1..=7).filter(|o| *o != n).map(member_id).collect();
+            assert_eq!(heard(&w, n), others, "heard by {n}");
+        }
+        assert_eq!(w.log.refused_commands, []);
+    }
+}
+
+#[test]
 fn what_ends_stays_ended() {
     let mut w = group(2);
     w.order(member_id(1), Order::Join);
