@@ -12,7 +12,7 @@ use landlock::{
 const WANTED: ABI = ABI::V6;
 
 /// What names are resolved, clocks set and processors counted with.
-const SYSTEM: [&str; 14] = [
+const SYSTEM: [&str; 15] = [
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/host.conf",
@@ -27,6 +27,8 @@ const SYSTEM: [&str; 14] = [
     "/sys/devices/system/cpu",
     "/sys/fs/cgroup",
     "/dev/null",
+    // SQLite takes its seed there.
+    "/dev/urandom",
 ];
 
 /// Folders that a daemon works in. Folders, since files are replaced by renaming.
@@ -95,4 +97,59 @@ pub(super) fn restrict(files: &Files) -> Result<String, landlock::RulesetError> 
         RulesetStatus::NotEnforced => "none: the kernel has no Landlock",
     }
     .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_stand_for_files_that_are_replaced() {
+        let temp = tempfile::tempdir().unwrap();
+        let real = temp.path().join("real");
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, temp.path().join("link")).unwrap();
+        let mut files = Files::default();
+        files.reads(&temp.path().join("link/ca.pem"));
+        files.writes(&real.join("state.sqlite"));
+        files.reads(Path::new("here.toml"));
+        let real = real.canonicalize().unwrap();
+        assert!(files.read.contains(&real) && files.write.contains(&real), "{files:?}");
+        assert!(files.read.contains(&std::env::current_dir().unwrap()), "{files:?}");
+    }
+
+    #[test]
+    fn a_restricted_thread_reaches_what_it_was_left_and_nothing_else() {
+        let temp = tempfile::tempdir().unwrap();
+        for folder in ["state", "config", "other"] {
+            std::fs::create_dir(temp.path().join(folder)).unwrap();
+            std::fs::write(temp.path().join(folder).join("x"), "x").unwrap();
+        }
+        let at = |name: &str| temp.path().join(name);
+        let mut files = Files::default();
+        files.reads(&at("config/x"));
+        files.writes(&at("state/x"));
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // As far as this thread goes: it ends with the test.
+                rustix::thread::set_no_new_privs(true).unwrap();
+                let how = restrict(&files).unwrap();
+                if how != "full" {
+                    return eprintln!("skipped: Landlock {how}");
+                }
+                assert!(std::fs::read(at("config/x")).is_ok());
+                assert!(std::fs::write(at("config/x"), "y").is_err());
+                assert!(std::fs::write(at("state/new"), "y").is_ok());
+                assert!(std::fs::rename(at("state/new"), at("state/x")).is_ok());
+                assert!(std::fs::read(at("other/x")).is_err());
+                assert!(
+                    std::fs::File::open("/dev/urandom").is_ok() && std::fs::File::open("/etc/hosts").is_ok()
+                );
+                assert!(std::fs::File::open("/etc/passwd").is_err());
+                assert!(std::net::TcpListener::bind("127.0.0.1:0").is_err());
+                assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_ok());
+            });
+            thread.join().unwrap();
+        });
+    }
 }
