@@ -268,7 +268,7 @@ fn a_link_that_gets_busy_and_quiet_again_loses_and_doubles_nothing() {
     for workers in [1, 2] {
         let mut far = b.inside(|| AfPacket::open_shared(&settings, workers)).unwrap().unwrap();
         let (mut sent_frames, mut received) = (0, 0);
-        let mut last = vec![None; 4];
+        let mut last = [None; 4];
         let mut batch = Batch::new(256);
         let mut take = |far: &mut Vec<AfPacket>, wait| {
             let mut n = 0;

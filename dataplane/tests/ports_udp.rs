@@ -225,6 +225,33 @@ fn signalling_and_workers_have_sockets_of_their_own() {
 }
 
 #[test]
+fn data_that_overflow_cost_no_signalling() {
+    let Some((a, b)) = wire("data_that_overflow_cost_no_signalling") else { return };
+    let peers = Peers::new([(id(0xff_fffe), "10.9.0.2:34997".parse().unwrap())]);
+    let near = Settings { offload: false, ..Settings::new(peers) };
+    let mut near = a.inside(|| Udp::open(&near)).unwrap().unwrap();
+    let (mut calls, mut data) =
+        b.inside(|| Udp::open_shared(&Settings::new(Peers::new([])), 1)).unwrap().unwrap();
+    // Nobody reads: what does not fit the buffer of the data socket is lost, and counted.
+    let flood: Vec<_> = (0..500).map(|i| frame(link(0xff_fffe, 2), 1, i, 1_000)).collect();
+    let (flood, mut asked, mut offered) = (sealed(&flood), Vec::new(), 0);
+    for round in 0..200 {
+        offered += near.tx(&flood).unwrap().sent;
+        asked.push(frame(link(0xff_fffe, 2), 28 + (round % 3) as u8, round, 90));
+        assert_eq!(near.tx(&sealed(&asked[round as usize..])).unwrap(), sent(1));
+        if round > 20 && data[0].counters().kernel_drops > 1_000 {
+            break;
+        }
+    }
+    assert_eq!(drain(&mut calls, asked.len()), asked);
+    assert_eq!(calls.counters().kernel_drops, 0);
+    let got = drain(&mut data[0], offered as usize).len() as u64;
+    let counters = data[0].counters();
+    assert!(counters.kernel_drops > 1_000, "{counters:?}");
+    assert_eq!((counters.received, counters.received + counters.kernel_drops), (got, offered));
+}
+
+#[test]
 fn frames_longer_than_the_path_arrive_all_the_same() {
     let Some((a, b)) = wire("frames_longer_than_the_path_arrive_all_the_same") else { return };
     let near = Peers::new([(id(1), "10.9.0.2:34997".parse().unwrap())]);
