@@ -61,7 +61,8 @@ fn new_data_gives_way_to_keepalives_rekeying_and_operators() {
         eprintln!("overload: skipped, it wants taskset and two processors");
         return;
     }
-    let mut go = lab.owner("", "keepalive = \"1s\"\nlost_after = \"4s\"");
+    // By blocks it takes nearly what one sender here can offer.
+    let mut go = lab.slow_owner("keepalive = \"1s\"\nlost_after = \"4s\"");
     let mut ues: Vec<Node> = (1..=3).map(|n| lab.ue(n)).collect();
     go.start();
     ues.iter_mut().for_each(Node::start);
