@@ -8,7 +8,7 @@ use pc5_dataplane::engine::{Engine, Now};
 use pc5_dataplane::ids::{Lcid, SduType};
 use pc5_dataplane::keys::Event;
 use pc5_dataplane::pdu::Address;
-use pc5_dataplane::verdict::Verdict;
+use pc5_dataplane::verdict::{Counters, Verdict};
 
 /// What a lane does with a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +75,9 @@ pub(crate) struct Part {
     pub ends: Vec<usize>,
     /// Frames that came out otherwise than they went in.
     pub differing: u64,
+    /// Verdicts at the end of its way, and octets of what was accepted.
+    pub outcome: Counters,
+    pub accepted_octets: u64,
 }
 
 impl Part {
@@ -84,6 +87,8 @@ impl Part {
             reference: Vec::new(),
             ends: Vec::with_capacity(slots),
             differing: 0,
+            outcome: Counters::new(),
+            accepted_octets: 0,
         }
     }
 
@@ -92,6 +97,8 @@ impl Part {
         self.reference.clear();
         self.ends.clear();
         self.differing = 0;
+        self.outcome = Counters::new();
+        self.accepted_octets = 0;
     }
 
     pub(crate) fn remember(&mut self, captured: &[u8]) {
@@ -103,6 +110,17 @@ impl Part {
     pub(crate) fn captured(&self, i: usize) -> &[u8] {
         let from = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.reference[from..self.ends[i]]
+    }
+
+    /// Counts what became of its frames, at the end of their way.
+    pub(crate) fn tally(&mut self) {
+        (self.outcome, self.accepted_octets) = (Counters::new(), 0);
+        for slot in self.batch.slots() {
+            self.outcome.count(slot.verdict);
+            if slot.verdict == Verdict::Accepted {
+                self.accepted_octets += slot.len as u64;
+            }
+        }
     }
 
     fn compare(&mut self) {

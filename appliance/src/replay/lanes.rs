@@ -15,7 +15,8 @@ const fn queue(lanes: usize) -> usize {
 type Call = Box<dyn FnOnce(&mut Lane) + Send>;
 
 enum Task {
-    Run(&'static [Step], Box<Part>),
+    /// Steps, and whether they are the last of the part's way.
+    Run(&'static [Step], bool, Box<Part>),
     Call(Call),
 }
 
@@ -46,8 +47,13 @@ impl Threads {
             let body = move || {
                 for task in inbox {
                     match task {
-                        Task::Run(steps, mut part) => {
-                            let result = lane.run(steps, &mut part).map(|()| part);
+                        Task::Run(steps, last, mut part) => {
+                            let result = lane.run(steps, &mut part).map(|()| {
+                                if last {
+                                    part.tally();
+                                }
+                                part
+                            });
                             if outbox.send(result).is_err() {
                                 return;
                             }
@@ -62,10 +68,11 @@ impl Threads {
         lanes.into_iter().enumerate().map(worker).collect::<std::io::Result<_>>().map(Self)
     }
 
-    /// Hands a part to a worker; results come back from [`Self::receive`] in the same order.
-    pub(crate) fn send(&self, worker: usize, steps: &'static [Step], part: Box<Part>) {
+    /// Hands a part to a worker; results come back from [`Self::receive`] in the same order, counted if the steps were the
+    /// `last` ones.
+    pub(crate) fn send(&self, worker: usize, steps: &'static [Step], last: bool, part: Box<Part>) {
         // A worker that is gone has left its panic for `receive`.
-        let _ = self.0[worker].tasks.send(Task::Run(steps, part));
+        let _ = self.0[worker].tasks.send(Task::Run(steps, last, part));
     }
 
     /// The oldest part a worker has not given back yet.

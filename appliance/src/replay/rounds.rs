@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use pc5_dataplane::batch::{Batch, Meta};
+use pc5_dataplane::batch::Meta;
 use pc5_dataplane::engine::Share;
 use pc5_dataplane::ids::{Layer2Id, Lcid, SduType};
 use pc5_dataplane::pdu::{Address, Destination};
@@ -29,6 +29,9 @@ use super::wire::{Wire, WireReport};
 /// Frames between two looks at what the engines ask of control. A key asks at half of its 65,536 SNs, and a frame
 /// uses at most one of each key, so it is answered long before the key is used up.
 pub(crate) const KEYS_EVERY: u64 = 16_384;
+
+/// Frames handed to a worker at a time, at least, as far as they come: it costs two wake-ups, of some microseconds each.
+const HANDED_OVER: usize = 512;
 
 /// What is under way and what became of it.
 pub(crate) struct Rounds<'a> {
@@ -67,6 +70,11 @@ impl<'a> Rounds<'a> {
         wire: Option<Wire>,
         batch_slots: usize,
     ) -> Self {
+        // A worker that is woken finds enough to do to be worth it. What is decided does not hang on it.
+        let batch_slots = match lanes {
+            Lanes::Inline(_) => batch_slots,
+            Lanes::Threads(_) => batch_slots.max(HANDED_OVER),
+        };
         let filling = (0..lanes.len()).map(|_| Box::new(Part::new(batch_slots))).collect();
         Self {
             plan,
@@ -192,7 +200,7 @@ impl<'a> Rounds<'a> {
                 let next = self.spare();
                 let part = std::mem::replace(&mut self.filling[lane], next);
                 if let Lanes::Threads(threads) = self.lanes {
-                    threads.send(lane, self.plan.hop1, part);
+                    threads.send(lane, self.plan.hop1, self.plan.hop2.is_empty(), part);
                 }
                 sent.push(lane);
             }
@@ -260,7 +268,7 @@ impl<'a> Rounds<'a> {
                 let next = self.spare();
                 let full = std::mem::replace(&mut out[lane], next);
                 if let Lanes::Threads(threads) = self.lanes {
-                    threads.send(lane, self.plan.hop2, full);
+                    threads.send(lane, self.plan.hop2, true, full);
                 }
                 sent.push(lane);
             }
@@ -274,7 +282,7 @@ impl<'a> Rounds<'a> {
             if part.batch.is_empty() {
                 self.spare.push(part);
             } else if let Lanes::Threads(threads) = self.lanes {
-                threads.send(lane, self.plan.hop2, part);
+                threads.send(lane, self.plan.hop2, true, part);
                 sent.push(lane);
             }
         }
@@ -283,36 +291,30 @@ impl<'a> Rounds<'a> {
         Ok(sent)
     }
 
-    /// Sends, counts and writes what came out, in order.
+    /// Sends, adds up and writes what came out, in order.
     fn finish(&mut self, mut parts: Vec<Box<Part>>) -> anyhow::Result<()> {
         if let Some(wire) = &mut self.wire {
             wire.send(&mut parts)?;
+            // What did not leave has got another verdict.
+            parts.iter_mut().for_each(|p| p.tally());
         }
-        let began = Instant::now();
-        for (p, i) in in_order(&parts) {
-            self.settle(&parts[p].batch, i)?;
+        for part in &parts {
+            self.outcome.add(&part.outcome);
+            self.accepted_octets += part.accepted_octets;
+            self.differing += part.differing;
         }
-        self.differing += parts.iter().map(|p| p.differing).sum::<u64>();
-        if self.writer.is_some() {
+        if let Some(writer) = &mut self.writer {
+            let began = Instant::now();
+            for (p, i) in in_order(&parts) {
+                let slot = &parts[p].batch.slots()[i];
+                if slot.verdict == Verdict::Accepted && slot.lcid.is_user() {
+                    writer.write(&parts[p].batch, i, self.plan.output)?;
+                }
+            }
             let frames = parts.iter().map(|p| p.batch.len() as u64).sum();
             self.write_time.add(&StageTime { spent: began.elapsed(), frames, octets: 0 });
         }
         self.recycle(parts);
-        Ok(())
-    }
-
-    #[inline]
-    fn settle(&mut self, batch: &Batch, i: usize) -> anyhow::Result<()> {
-        let slot = &batch.slots()[i];
-        if slot.verdict == Verdict::Accepted {
-            self.accepted_octets += slot.len as u64;
-            if let Some(writer) = &mut self.writer
-                && slot.lcid.is_user()
-            {
-                writer.write(batch, i, self.plan.output)?;
-            }
-        }
-        self.outcome.count(slot.verdict);
         Ok(())
     }
 
@@ -335,6 +337,7 @@ impl<'a> Rounds<'a> {
             self.route_in_place(&mut part)?;
             self.run_steps(self.plan.hop2, &mut part)?;
         }
+        part.tally();
         self.finish(vec![part])
     }
 
@@ -458,15 +461,16 @@ fn bridge(
     Ok(directory.bridge(cast, address.source(), to))
 }
 
-/// Slots of a round's parts in order of arrival.
+/// Slots of a round's parts in order of arrival, each part being in order.
 pub(super) fn in_order(parts: &[Box<Part>]) -> impl Iterator<Item = (usize, usize)> {
+    let sequence = |p: usize, i: usize| parts[p].batch.meta().get(i).map_or(u64::MAX, |m| m.sequence);
     let mut next = vec![0usize; parts.len()];
+    let mut heads: Vec<u64> = (0..parts.len()).map(|p| sequence(p, 0)).collect();
     std::iter::from_fn(move || {
-        let first = (0..parts.len())
-            .filter(|&p| next[p] < parts[p].batch.len())
-            .min_by_key(|&p| parts[p].batch.meta()[next[p]].sequence)?;
+        let (first, _) = heads.iter().enumerate().min_by_key(|h| *h.1).filter(|h| *h.1 != u64::MAX)?;
         let i = next[first];
         next[first] += 1;
+        heads[first] = sequence(first, i + 1);
         Some((first, i))
     })
 }
