@@ -1,5 +1,5 @@
-//! The engine in memory: protect and verify, parse to settle, beside the bare kernel on the same frames; replay window and
-//! key lookup alone.
+//! The engine in memory: protect and verify, parse to settle, beside the bare kernel on the same frames (printed first: both in
+//! turns, with their ratio); replay window and key lookup alone.
 //!
 //! `cargo bench -p pc5-bench --bench pipeline`; `PC5_KERNEL=ring` forces a tier.
 
@@ -22,6 +22,32 @@ const PREPARED: usize = 512;
 fn kernel() -> Option<Kernel> {
     let name = std::env::var("PC5_KERNEL").ok()?;
     Kernel::ALL.into_iter().find(|k| k.name() == name)
+}
+
+/// What the engine takes beside its kernel, measured in turns: the figures that the ratios in `docs/performance.md` are of.
+/// Criterion takes one after the other, so that its own compare less well.
+fn ratios(_: &mut Criterion) {
+    let quick = std::env::args().any(|a| a == "--test" || a == "--list");
+    let rounds = if quick { 3 } else { 2_000 };
+    println!("ns a frame, batches of 64, medians of {rounds} rounds in turns");
+    for suite in [Suite::Aes128Gcm, Suite::Aes256Gcm] {
+        let kernel = kernel().filter(|k| crypto::kernels(suite).contains(k)).unwrap_or(crypto::best(suite));
+        for (size, lens) in sizes() {
+            for keys in [1, 1_024] {
+                let m = Pair::new(suite, kernel, keys, 64).in_turns(&lens, PREPARED, rounds);
+                println!(
+                    "{suite} {:8} {size:>4} octets {keys:>4} keys  protect {:6.1} / {:6.1} = {:.2}  verify {:6.1} / {:6.1} = {:.2}",
+                    kernel.name(),
+                    m.protect,
+                    m.bare_seal,
+                    m.protect / m.bare_seal,
+                    m.verify,
+                    m.bare_open,
+                    m.verify / m.bare_open,
+                );
+            }
+        }
+    }
 }
 
 fn pipeline(c: &mut Criterion) {
@@ -126,5 +152,5 @@ fn keys(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, pipeline, window, keys);
+criterion_group!(benches, ratios, pipeline, window, keys);
 criterion_main!(benches);

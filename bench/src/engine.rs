@@ -183,6 +183,39 @@ impl Pair {
     }
 }
 
+/// Nanoseconds a frame, medians of rounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Medians {
+    /// The sending engine, from SDU to frame.
+    pub protect: f64,
+    /// Its kernel alone.
+    pub bare_seal: f64,
+    /// The receiving engine, from frame to SDU.
+    pub verify: f64,
+    /// Its kernel alone.
+    pub bare_open: f64,
+}
+
+impl Pair {
+    /// Engine and bare kernel in turns, `rounds` times `frames` frames, so that what else goes on meets all alike.
+    pub fn in_turns(&mut self, lens: &[usize], frames: usize, rounds: usize) -> Medians {
+        let mut spent: [Vec<Duration>; 4] = Default::default();
+        for _ in 0..rounds.max(1) {
+            self.prepare(lens, frames);
+            for (all, one) in
+                spent.iter_mut().zip([Self::protect, Self::bare_seal, Self::verify, Self::bare_open])
+            {
+                all.push(one(self));
+            }
+        }
+        let [protect, bare_seal, verify, bare_open] = spent.map(|mut s| {
+            s.sort_unstable();
+            s[s.len() / 2].as_nanos() as f64 / (self.used * self.batch_slots) as f64
+        });
+        Medians { protect, bare_seal, verify, bare_open }
+    }
+}
+
 fn engines(suite: Suite, kernel: Kernel, keys: usize) -> (Engine, Engine) {
     let side = |owner: bool| {
         let mut table = KeyTable::new();
