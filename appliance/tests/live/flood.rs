@@ -25,7 +25,7 @@ fn forge(random: &mut Random, points: &[p256::PublicKey]) -> Vec<u8> {
     };
     let mut nonce_1 = [0; 16];
     nonce_1[..8].copy_from_slice(&random.below(u64::from(u32::MAX)).to_be_bytes());
-    let cookie = (random.below(2) == 0).then(|| nonce_1);
+    let cookie = (random.below(2) == 0).then_some(nonce_1);
     let e_m = points[random.below(points.len() as u64) as usize];
     let body = Body::JoinRequest(JoinRequest {
         group: GROUP_ID,
@@ -91,8 +91,9 @@ fn forged_joins_cost_members_nothing() {
                 "-q",
                 "-i",
                 "0.05",
-                "-w",
-                "8",
+                // By number, not by time: the last ones are waited for.
+                "-c",
+                "150",
                 "-W",
                 "2",
             ];

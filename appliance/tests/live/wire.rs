@@ -74,8 +74,11 @@ pub(crate) struct Opened {
 pub(crate) struct Decoder {
     groups: HashMap<u32, Vec<GroupKey>>,
     links: HashMap<(u32, u32, u16), Vec<[u8; 32]>>,
-    ready: HashMap<([u8; 32], u32, u16), (Aes256Gcm, [u8; 12])>,
+    ready: HashMap<([u8; 32], u32, u16), Ready>,
 }
+
+/// Cipher and salt.
+type Ready = (Aes256Gcm, [u8; 12]);
 
 struct GroupKey {
     index: u8,
