@@ -88,7 +88,7 @@ pub struct Batch {
     used: usize,
     slots: Vec<Slot>,
     meta: Vec<Meta>,
-    runs: Runs,
+    runs: Box<Runs>,
 }
 
 impl Batch {
@@ -104,7 +104,7 @@ impl Batch {
             used: 0,
             slots: Vec::with_capacity(slots),
             meta: Vec::with_capacity(slots),
-            runs: Runs::new(),
+            runs: Box::new(Runs::new()),
         }
     }
 
