@@ -12,11 +12,11 @@ use crate::suite::Suite;
 
 /// Input values of the KDF.
 pub mod spec {
-    /// FC of PTK. [C] TS 33.303 A.3.
+    /// FC of PTK. Confirmed: TS 33.303 A.3.
     pub const FC_PTK: u8 = 0x4a;
-    /// FC of PEK, PIK and salt. [U] TS 33.303 A.4.
+    /// FC of PEK, PIK and salt. Unconfirmed: TS 33.303 A.4.
     pub const FC_ALGORITHM_KEY: u8 = 0x4b;
-    /// FC of KD-sess: layout of the NR twin. [U] for LTE, TS 33.536 A.
+    /// FC of KD-sess: layout of the NR twin, unconfirmed for LTE: TS 33.536 A.
     pub const FC_KD_SESS: u8 = 0x7f;
     /// Distinguishes PEK.
     pub const USE_PEK: u8 = 0;

@@ -309,7 +309,7 @@ fn a_pending_link_carries_signalling_only() {
         direction: 0,
     }
     .seal(b"early");
-    assert_eq!(open(&mut two, &[early.clone()], now(0)), [Verdict::Phase]);
+    assert_eq!(open(&mut two, std::slice::from_ref(&early), now(0)), [Verdict::Phase]);
     let id = KdSessId::new(0x0101).unwrap();
     table.apply(Command::SetLinkPhase { local: ue(2), peer: ue(1), id, phase: LinkPhase::Active }).unwrap();
     table.publish();

@@ -8,6 +8,8 @@
 //! engines asked for meanwhile. So verdicts, counters and SDUs do not hang on how many lanes there are or on
 //! how many frames a batch has.
 
+#![allow(clippy::vec_box, reason = "parts travel through channels boxed, and boxed they wait")]
+
 use std::time::{Duration, Instant};
 
 use pc5_dataplane::batch::Meta;

@@ -61,7 +61,7 @@ impl Lengths {
 /// Where frames come from.
 pub(crate) enum Source {
     /// The same burst again and again, as if it had been sealed.
-    Made(Batch),
+    Made(Box<Batch>),
     /// SDUs, sealed anew each time.
     Protected(Box<Protecting>),
 }
@@ -90,7 +90,7 @@ impl Source {
             slot.len = (frame.len() - spec::HEADER_LEN) as u32;
             slot.verdict = Verdict::Accepted;
         }
-        Ok(Self::Made(batch))
+        Ok(Self::Made(Box::new(batch)))
     }
 
     /// SDUs under fresh keys.

@@ -80,8 +80,8 @@ pub(super) fn restrict(files: &Files) -> Result<String, landlock::RulesetError> 
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::Signal)?
         .create()?;
-    let system = SYSTEM.iter().map(|&path| (Path::new(path), BitFlags::from(read)));
-    let own = files.read.iter().map(|path| (path.as_path(), BitFlags::from(read)));
+    let system = SYSTEM.iter().map(|&path| (Path::new(path), read));
+    let own = files.read.iter().map(|path| (path.as_path(), read));
     let state = files.write.iter().map(|path| (path.as_path(), write));
     let sockets = files.remove.iter().map(|path| (path.as_path(), BitFlags::from(AccessFs::RemoveFile)));
     for (path, access) in system.chain(own).chain(state).chain(sockets) {
