@@ -153,6 +153,11 @@ impl SoftwareKey {
         self.secret.to_pkcs8_pem(p256::pkcs8::LineEnding::LF).map_err(|_| KeyError::Form)
     }
 
+    /// The scalar, for a token that takes it in.
+    pub(super) fn scalar(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.secret.to_bytes().into())
+    }
+
     fn from_secret(secret: SecretKey) -> Self {
         let signer = p256::ecdsa::SigningKey::from(&secret);
         let public = secret.public_key();

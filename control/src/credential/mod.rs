@@ -12,6 +12,7 @@ mod judge;
 pub mod key;
 pub(crate) mod profile;
 mod refusal;
+pub mod token;
 mod wire;
 
 #[cfg(test)]
@@ -23,4 +24,5 @@ pub use judge::{Clock, Judge, Leaf, Need, TrustEntry};
 pub use key::{KeyError, LongTermKey, SignRole, SoftwareKey};
 pub use profile::{IssuerId, MAX_CERTIFICATE, MAX_CHAIN};
 pub use refusal::{CrlError, ProfileError, Refusal};
+pub use token::{TokenError, TokenKey, TokenUri, UriError};
 pub use wire::{Credential, CredentialError, CrlHeld};
