@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use pc5_control::clock::Now;
-use pc5_control::credential::{Clock, Judge, LongTermKey, Role, SoftwareKey, TrustEntry};
+use pc5_control::credential::{Clock, Judge, LongTermKey, Role, SoftwareKey, TokenKey, TrustEntry};
 use pc5_control::group_owner::{Device, SharedTrust, Trust};
 use pc5_control::pki::{read_certificates, read_crls};
 use pc5_control::store::Store;
@@ -68,28 +68,25 @@ pub(super) fn duties(station: &Station) -> Vec<(GroupId, Role)> {
     }
 }
 
-/// The private key of the device.
+/// The private key of the device, or the way to it in its token.
 ///
 /// # Errors
-/// A file that cannot be used.
+/// A file or token that cannot be used.
 pub(crate) fn read_key(source: &KeySource) -> anyhow::Result<Arc<dyn LongTermKey>> {
-    Ok(Arc::new(software_key(source)?))
-}
-
-fn software_key(source: &KeySource) -> anyhow::Result<SoftwareKey> {
-    match source {
+    Ok(match source {
         KeySource::File(path) => {
             let text =
                 Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
-            SoftwareKey::from_pkcs8_pem(&text).with_context(|| path.display().to_string())
+            Arc::new(SoftwareKey::from_pkcs8_pem(&text).with_context(|| path.display().to_string())?)
         }
         KeySource::Vault { path, entry, pass_phrase } => {
             let text = std::fs::read(pass_phrase).with_context(|| pass_phrase.display().to_string())?;
             let text = Zeroizing::new(text);
             let end = text.iter().rposition(|o| !matches!(o, b'\n' | b'\r')).map_or(0, |at| at + 1);
-            Ok(Vault::open(path, &text[..end])?.key(entry)?)
+            Arc::new(Vault::open(path, &text[..end])?.key(entry)?)
         }
-    }
+        KeySource::Token(uri) => Arc::new(TokenKey::open(uri).context("credential.key")?),
+    })
 }
 
 pub(super) fn now() -> Now {

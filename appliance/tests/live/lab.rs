@@ -106,7 +106,7 @@ impl Lab {
             tables = config.tables,
         );
         fs::write(&file, text).unwrap();
-        Node { name: name.to_owned(), space, admin, config: file, process: None }
+        Node { name: name.to_owned(), space, admin, config: file, environment: Vec::new(), process: None }
     }
 
     /// The owner of the group, with settings of the group and at the top of the file.
@@ -168,6 +168,7 @@ pub(crate) struct Node {
     pub(crate) space: Namespace,
     pub(crate) admin: PathBuf,
     pub(crate) config: PathBuf,
+    pub(crate) environment: Vec<(&'static str, PathBuf)>,
     process: Option<Child>,
 }
 
@@ -183,6 +184,7 @@ impl Node {
         let child = Command::new("ip")
             .args(["netns", "exec", self.space.name()])
             .env("NO_COLOR", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .arg(binary())
             .arg("run")
             .arg(&self.config)

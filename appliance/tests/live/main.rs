@@ -16,6 +16,7 @@ mod modes;
 mod overload;
 mod raw;
 mod rekey;
+mod token;
 mod traffic;
 mod wire;
 mod workers;

@@ -78,6 +78,19 @@ impl Checker<'_> {
         path
     }
 
+    /// A folder that is there.
+    pub(super) fn folder(&mut self, key: &str, path: &Path) -> PathBuf {
+        let path = self.base.join(path);
+        if !path.is_dir() {
+            self.wrong(
+                key,
+                path.display(),
+                "no such folder; write the path of one, relative to this configuration or absolute",
+            );
+        }
+        path
+    }
+
     pub(super) fn layer2(&mut self, key: &str, text: &str) -> Option<Layer2Id> {
         self.value(key, text, "a Layer-2 id: 6 hexadecimal digits")
     }

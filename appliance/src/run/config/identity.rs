@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use pc5_control::credential::Plmn;
+use pc5_control::credential::token::SCHEME;
+use pc5_control::credential::{Plmn, TokenUri};
 use serde::Deserialize;
 
 use super::check::Checker;
@@ -12,6 +13,8 @@ use super::check::Checker;
 pub(crate) struct Credential {
     pub certificate: PathBuf,
     pub key: KeySource,
+    /// What a token's module reads while the daemon runs.
+    pub pkcs11_folders: Vec<PathBuf>,
 }
 
 /// Where the private key is.
@@ -21,6 +24,8 @@ pub(crate) enum KeySource {
     File(PathBuf),
     /// An entry of a sealed vault, and the file with its pass phrase.
     Vault { path: PathBuf, entry: String, pass_phrase: PathBuf },
+    /// A key that stays in a PKCS#11 token.
+    Token(TokenUri),
 }
 
 /// A root and what its CRLs say.
@@ -35,7 +40,10 @@ pub(crate) struct Trust {
 #[serde(deny_unknown_fields)]
 pub(super) struct CredentialFile {
     certificate: PathBuf,
+    /// A file, or a PKCS#11 URI.
     key: Option<PathBuf>,
+    #[serde(default)]
+    pkcs11_folders: Vec<PathBuf>,
     vault: Option<PathBuf>,
     vault_entry: Option<String>,
     pass_phrase_file: Option<PathBuf>,
@@ -57,7 +65,15 @@ impl Checker<'_> {
             true => self.base.join(&c.certificate),
             false => self.file("credential.certificate", &c.certificate),
         };
+        let token =
+            c.key.as_ref().and_then(|k| k.to_str()).filter(|k| k.starts_with(SCHEME)).map(str::to_owned);
+        if token.is_none() && !c.pkcs11_folders.is_empty() {
+            self.out_of_place("credential.pkcs11_folders", "`key` is no PKCS#11 URI");
+        }
+        let pkcs11_folders =
+            c.pkcs11_folders.iter().map(|path| self.folder("credential.pkcs11_folders", path)).collect();
         let key = match (c.key, c.vault, c.vault_entry, c.pass_phrase_file) {
+            (Some(_), None, None, None) if token.is_some() => KeySource::Token(self.token(&token?)?),
             (Some(key), None, None, None) if made && !certificate.is_file() => {
                 KeySource::File(self.base.join(&key))
             }
@@ -75,7 +91,23 @@ impl Checker<'_> {
                 return None;
             }
         };
-        Some(Credential { certificate, key })
+        Some(Credential { certificate, key, pkcs11_folders })
+    }
+
+    fn token(&mut self, text: &str) -> Option<TokenUri> {
+        let uri = match text.parse::<TokenUri>() {
+            Ok(uri) => uri.relative_to(self.base),
+            Err(e) => {
+                let write = "write \"pkcs11:token=LABEL;object=LABEL?module-path=FILE&pin-source=FILE\"";
+                self.wrong("credential.key", without_pin(text), format_args!("{e}; {write}"));
+                return None;
+            }
+        };
+        self.file("credential.key: module-path", &uri.module);
+        if let Some(pin) = &uri.pin {
+            self.file("credential.key: pin-source", pin);
+        }
+        Some(uri)
     }
 
     pub(super) fn trust(&mut self, i: usize, t: TrustFile) -> Option<Trust> {
@@ -83,5 +115,16 @@ impl Checker<'_> {
         let root = self.file(&format!("trust[{i}].root"), &t.root);
         let crls = t.crl.iter().map(|p| self.file(&format!("trust[{i}].crl"), p)).collect();
         Some(Trust { plmn: plmn?, root, crls })
+    }
+}
+
+/// What is told of a URI that is wrong: a PIN that somebody wrote into it is not for logs.
+fn without_pin(text: &str) -> String {
+    match text.split_once("pin-value=") {
+        Some((before, after)) => {
+            let rest = after.find(['&', ';', '?']).map_or("", |at| &after[at..]);
+            format!("{before}pin-value=...{rest}")
+        }
+        None => text.to_owned(),
     }
 }

@@ -133,6 +133,7 @@ impl Config {
             // It is renewed in its place.
             files.writes(&self.credential.certificate);
         }
+        self.credential.pkcs11_folders.iter().for_each(|folder| files.reads_in(folder));
         self.state.iter().for_each(|state| files.writes(state));
         files.removes(&self.admin);
         files
@@ -348,6 +349,33 @@ mod tests {
         assert!(with_files(&owner("", "colour = 1"))[0].contains("unknown field `colour`"));
         let text = owner("", "") + "[tun]\naddresses = []\n";
         assert!(with_files(&text)[0].contains("[tun] stands here without effect"));
+    }
+
+    #[test]
+    fn a_key_in_a_token_is_a_uri_and_a_pin_in_it_is_not_told() {
+        let with = |key: &str| owner("", "").replace("key = \"/dev/null\"", key);
+        let good = "key = \"pkcs11:token=t;object=o?module-path=/dev/null&pin-source=/dev/null\"";
+        assert_eq!(with_files(&with(good)), Vec::<String>::new());
+        let folders = format!("{good}\npkcs11_folders = [\".\", \"nowhere\"]");
+        let found = with_files(&with(&folders));
+        assert!(found.len() == 1 && found[0].starts_with("credential.pkcs11_folders = "), "{found:?}");
+        let found = with_files(&with("key = \"/dev/null\"\npkcs11_folders = [\".\"]"));
+        assert!(found[0].starts_with("credential.pkcs11_folders stands here without effect"), "{found:?}");
+
+        let found = with_files(&with(
+            "key = \"pkcs11:token=t;object=o?module-path=nowhere.so&pin-source=file:no-pin\"",
+        ));
+        assert!(
+            found.len() == 2 && found[0].contains("nowhere.so") && found[1].contains("no-pin"),
+            "{found:?}"
+        );
+        let found = with_files(&with("key = \"pkcs11:token=t?module-path=/dev/null\""));
+        assert!(
+            found[0].contains("no object=LABEL or id=") && found[0].contains("write \"pkcs11:"),
+            "{found:?}"
+        );
+        let found = with_files(&with("key = \"pkcs11:token=t;object=o?pin-value=12345&module-path=m\""));
+        assert!(found[0].contains("pin-source=FILE") && !found[0].contains("12345"), "{found:?}");
     }
 
     #[test]

@@ -48,6 +48,11 @@ impl Files {
         self.read.insert(folder(file));
     }
 
+    /// Adds a folder whose files are read.
+    pub(crate) fn reads_in(&mut self, folder: &Path) {
+        self.read.insert(folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
+    }
+
     /// Adds a file that is written, and those that come beside it.
     pub(crate) fn writes(&mut self, file: &Path) {
         self.write.insert(folder(file));

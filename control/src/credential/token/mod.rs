@@ -330,9 +330,9 @@ fn find_token(module: &Pkcs11, uri: &TokenUri) -> Result<(Slot, TokenInfo), Toke
     match (there.pop(), there.is_empty()) {
         (Some(found), true) => Ok(found),
         (Some(_), false) => {
-            Err(refused("several have this name, add serial=NUMBER; tokens are those".to_owned()))
+            Err(refused("several have this name, add serial=NUMBER; they are in the slots".to_owned()))
         }
-        (None, _) if names.is_empty() => Err(refused("no token is initialised; none is a token".to_owned())),
+        (None, _) if names.is_empty() => Err(refused("no initialised token is in the slots".to_owned())),
         (None, _) => Err(refused(format!("no such token, only {}", names.join(", ")))),
     }
 }
