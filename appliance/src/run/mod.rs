@@ -116,6 +116,12 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         "rights given up"
     );
 
+    // A token's module may have lost what it reads; without a key nobody could join.
+    key.prove().context(
+        "credential.key served until rights were given up: name the folders that its module reads in \
+         `pkcs11_folders`, and let `user` read them",
+    )?;
+
     // From here on threads are made, and none of them has a right more.
     let store = open_store(&config)?;
     let credential = credentials::read(&config, key.clone(), &*store)?.device;

@@ -68,6 +68,14 @@ pub trait LongTermKey: Send + Sync {
     /// [`KeyError::Device`] when the device that holds the key fails.
     fn ecdh(&self, peer: &PublicKey) -> Result<Zeroizing<[u8; 32]>, KeyError>;
 
+    /// Tries whether it can do both here and now: a key in memory always can.
+    ///
+    /// # Errors
+    /// [`KeyError::Device`] with what failed.
+    fn prove(&self) -> Result<(), KeyError> {
+        Ok(())
+    }
+
     /// `Sign(k, role, h)`: signs a transcript hash under the label of its role.
     /// Source: `go-mode.md` section 3.
     ///

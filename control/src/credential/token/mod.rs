@@ -127,7 +127,8 @@ impl TokenKey {
         let private = find_private(&session, uri)?;
         let public = find_public(&session, private, uri)?;
         let key = Self { session: Mutex::new(session), private, public };
-        key.prove().map_err(|why| TokenError::Useless { key: uri.key_name(), why })?;
+        // One that lacks a permission says so now, not in the midst of a handshake.
+        key.prove().map_err(|why| TokenError::Useless { key: uri.key_name(), why: why.to_string() })?;
         Ok(key)
     }
 
@@ -169,28 +170,29 @@ impl TokenKey {
         made.and_then(|_| session.create_object(&public)).map_err(|e| failed(uri, &e))?;
         Self::open(uri)
     }
-
-    /// A key that lacks a permission says so now, not in the midst of a handshake.
-    fn prove(&self) -> Result<(), String> {
-        let message = b"pc5 key check";
-        let signature = self.sign_message(message).map_err(|e| e.to_string())?;
-        if !verify_message(&self.public, message, &signature) {
-            return Err("what it signs does not verify under the public key beside it".into());
-        }
-        // The product with the generator is the public key.
-        let generator =
-            PublicKey::from_affine(p256::AffinePoint::GENERATOR).map_err(|_| "no generator".to_owned())?;
-        let x = self.ecdh(&generator).map_err(|e| e.to_string())?;
-        match x[..] == point(&self.public)[1..33] {
-            true => Ok(()),
-            false => Err("what it derives does not belong to the public key beside it".into()),
-        }
-    }
 }
 
 impl LongTermKey for TokenKey {
     fn public_key(&self) -> &PublicKey {
         &self.public
+    }
+
+    fn prove(&self) -> Result<(), KeyError> {
+        let message = b"pc5 key check";
+        if !verify_message(&self.public, message, &self.sign_message(message)?) {
+            return Err(KeyError::Device(
+                "what it signs does not verify under the public key beside it".into(),
+            ));
+        }
+        // The product with the generator is the public key.
+        let generator = PublicKey::from_affine(p256::AffinePoint::GENERATOR)
+            .map_err(|_| KeyError::Device("no generator".into()))?;
+        match self.ecdh(&generator)?[..] == point(&self.public)[1..33] {
+            true => Ok(()),
+            false => {
+                Err(KeyError::Device("what it derives does not belong to the public key beside it".into()))
+            }
+        }
     }
 
     fn sign_message(&self, message: &[u8]) -> Result<Signature, KeyError> {
