@@ -34,6 +34,10 @@ pub struct Granted {
     pub last: PtkId,
 }
 
+/// Epochs below the reserved ones whose grants are kept. They are of use while their PGK lives, and 31 epochs on its
+/// PGK id is another's.
+const GRANTS_KEPT: u64 = 64;
+
 /// The write did not reach the disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("state could not be written: {0}")]
@@ -130,10 +134,9 @@ impl Store for MemoryStore {
 
     fn reserve_epochs(&mut self, group: GroupId, through: u64) -> Result<(), StoreError> {
         self.writable()?;
-        let reserved = self.epochs.entry(group).or_default();
-        *reserved = through.max(*reserved);
-        // Grants of an epoch are of use while its PGK lives; 31 epochs on its PGK id is another's.
-        self.grants.retain(|&(g, epoch, _), _| g != group || epoch + 64 > through);
+        let reserved = through.max(self.epochs_reserved(group));
+        self.epochs.insert(group, reserved);
+        self.grants.retain(|&(g, epoch, _), _| g != group || epoch.saturating_add(GRANTS_KEPT) > reserved);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
-use super::{Binding, Granted, MemoryStore, Store, StoreError};
+use super::{Binding, GRANTS_KEPT, Granted, MemoryStore, Store, StoreError};
 use crate::credential::{Identity, IssuerId};
 
 /// Durable state in a file, of which one process is the only user.
@@ -36,7 +36,7 @@ struct Job {
 }
 
 enum Write {
-    Epochs { group: GroupId, reserved: u64, forget_grants_to: u64 },
+    Epochs { group: GroupId, reserved: u64 },
     Grants { group: GroupId, epoch: u64, grants: Vec<Granted> },
     Bind(Binding),
     Unbind(GroupId, Layer2Id),
@@ -111,9 +111,7 @@ impl Store for SqliteStore {
 
     fn reserve_epochs(&mut self, group: GroupId, through: u64) -> Result<(), StoreError> {
         let reserved = through.max(self.epochs_reserved(group));
-        // As in memory: grants of an epoch are of use while its PGK lives.
-        let forget_grants_to = reserved.saturating_sub(64);
-        self.write(Write::Epochs { group, reserved, forget_grants_to })?;
+        self.write(Write::Epochs { group, reserved })?;
         self.memory.reserve_epochs(group, through)
     }
 
@@ -264,16 +262,17 @@ async fn load(connection: &mut SqliteConnection) -> Result<MemoryStore, StoreErr
 async fn apply(connection: &mut SqliteConnection, write: Write) -> Result<(), StoreError> {
     let mut change = connection.begin().await.map_err(failed)?;
     match write {
-        Write::Epochs { group, reserved, forget_grants_to } => {
+        Write::Epochs { group, reserved } => {
             sqlx::query("INSERT OR REPLACE INTO epochs (group_id, reserved) VALUES (?, ?)")
                 .bind(group.get())
                 .bind(reserved.cast_signed())
                 .execute(&mut *change)
                 .await
                 .map_err(failed)?;
-            sqlx::query("DELETE FROM grants WHERE group_id = ? AND epoch <= ?")
+            sqlx::query("DELETE FROM grants WHERE group_id = ? AND epoch <= ? - ?")
                 .bind(group.get())
-                .bind(forget_grants_to.cast_signed())
+                .bind(reserved.cast_signed())
+                .bind(GRANTS_KEPT.cast_signed())
                 .execute(&mut *change)
                 .await
                 .map_err(failed)?;
@@ -467,9 +466,6 @@ mod tests {
     fn shown(memory: &MemoryStore) -> String {
         let mut memory = memory.clone();
         memory.evicted.retain(|_, list| !list.is_empty());
-        // Grants of epochs long past may be forgotten at one time or another.
-        let epochs = memory.epochs.clone();
-        memory.grants.retain(|(g, epoch, _), _| epoch + 64 > epochs.get(g).copied().unwrap_or(0));
         format!("{memory:?}")
     }
 
@@ -494,6 +490,22 @@ mod tests {
                 prop_assert_eq!(shown(&store.memory), shown(&oracle));
             }
         }
+    }
+
+    #[test]
+    fn a_grant_of_the_first_epoch_outlives_a_reservation_and_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        let last = PtkId::new(1).unwrap();
+        store.record_grants(gid(0), 0, &[Granted { sender: l2(0), last }]).unwrap();
+        store.reserve_epochs(gid(0), GRANTS_KEPT - 1).unwrap();
+        drop(store);
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.memory.granted(gid(0), 0, l2(0)), Some(last));
+        store.reserve_epochs(gid(0), GRANTS_KEPT).unwrap();
+        drop(store);
+        assert_eq!(SqliteStore::open(&path).unwrap().memory.granted(gid(0), 0, l2(0)), None);
     }
 
     #[test]
