@@ -143,6 +143,16 @@ fn print_bars(pairs: &[Pair<'_>]) {
     ratio("auto / sendmmsg -> recvmmsg", pairs::AUTO, pairs::BASELINE, 1.4);
     ratio("auto / pnet", pairs::AUTO, pairs::PNET, 2.0);
     ratio("protect and verify / bare, auto", pairs::AUTO_WORKS, pairs::AUTO, 0.9);
+    // What the kernel does on the receiver's core while that idles is in nobody's processor time.
+    let by_the_clock = |what: &str, of: &str, to: &str, bar: f64| {
+        let rate = |name: &str| pairs.iter().find(|p| p.name == name).map(|p| median(p, |r| r.mframes));
+        if let (Some(of), Some(to)) = (rate(of), rate(to)) {
+            println!("{:<44} {:6.2}   bar {bar:.2}", format!("{what}, by the clock"), of / to);
+        }
+    };
+    by_the_clock("auto, steered / sendmmsg", pairs::STEERED, pairs::BASELINE, 1.4);
+    by_the_clock("auto, steered / pnet", pairs::STEERED, pairs::PNET, 2.0);
+    by_the_clock("steered, works / bare", pairs::STEERED_WORKS, pairs::STEERED, 0.9);
     if let Some(rate) =
         a_core(pairs::UDP_WORKS).filter(|_| pairs.iter().all(|p| p.lengths == Lengths::equal(64)))
     {

@@ -1,6 +1,7 @@
 //! Pairs of ports that are compared: how they are opened, what their ends do, and what a round comes to.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub(crate) struct Pair<'a> {
     works: bool,
     /// UDP addresses that frames are sent to.
     peers: usize,
+    /// The kernel's work of receiving is done on the receiver's core, not on the sender's.
+    steered: Option<&'a Namespace>,
 }
 
 /// One round of one pair.
@@ -58,6 +61,8 @@ impl Round {
 pub(crate) const BASELINE: &str = "sendmmsg -> recvmmsg";
 pub(crate) const AUTO: &str = "auto";
 pub(crate) const AUTO_WORKS: &str = "auto, protect and verify";
+pub(crate) const STEERED: &str = "auto, steered";
+pub(crate) const STEERED_WORKS: &str = "auto, steered, protect and verify";
 pub(crate) const PNET: &str = "pnet -> pnet";
 pub(crate) const UDP: &str = "UDP GSO -> GRO";
 pub(crate) const UDP_WORKS: &str = "UDP, protect and verify";
@@ -105,6 +110,8 @@ pub(crate) fn raw<'a>(
         pair(BASELINE, packet(Receive::Socket, false, None), false),
         pair(AUTO, auto(), false),
         pair(AUTO_WORKS, auto(), true),
+        Pair { steered: Some(right), ..pair(STEERED, auto(), false) },
+        Pair { steered: Some(right), ..pair(STEERED_WORKS, auto(), true) },
         pair(PNET, plain, false),
     ];
     if all {
@@ -154,7 +161,7 @@ const PORT: u16 = 40_000;
 
 impl<'a> Pair<'a> {
     fn new(name: &'static str, lengths: &Lengths, open: Open<'a>, works: bool, peers: usize) -> Self {
-        Self { name, lengths: lengths.clone(), rounds: Vec::new(), open, works, peers }
+        Self { name, lengths: lengths.clone(), rounds: Vec::new(), open, works, peers, steered: None }
     }
 
     /// Whether its ends only move frames.
@@ -204,6 +211,7 @@ impl<'a> Pair<'a> {
         } else {
             (Source::made(&self.lengths, self.peers)?, Sink::Counted)
         };
+        let _steered = self.steered.map(Steered::new).transpose()?;
         let (mut sender, mut receiver) = (self.open)()?;
         let stop = AtomicBool::new(false);
         let warm = AtomicBool::new(false);
@@ -211,7 +219,7 @@ impl<'a> Pair<'a> {
         pin(None);
         let round = std::thread::scope(|scope| {
             let far = scope.spawn(|| receive(receiver.as_mut(), &mut sink, &warm, &stop));
-            pin(Some(0));
+            pin(Some(SENDER_CORE));
             let began = Instant::now();
             let (mut start, mut cpu_start, mut sent) = (began, cpu_time(), 0);
             let mut is_warm = false;
@@ -239,6 +247,34 @@ impl<'a> Pair<'a> {
     }
 }
 
+/// Receive packet steering: frames of the receiver's interface are taken up by its core. On veth the sender's does it.
+struct Steered<'a>(&'a Namespace);
+
+impl<'a> Steered<'a> {
+    fn new(receiver: &'a Namespace) -> Fallible<Self> {
+        set_rps_cpus(receiver, 1 << RECEIVER_CORE).map(|()| Self(receiver))
+    }
+}
+
+impl Drop for Steered<'_> {
+    fn drop(&mut self) {
+        if let Err(why) = set_rps_cpus(self.0, 0) {
+            eprintln!("frames stay steered: {why}");
+        }
+    }
+}
+
+/// `ip netns exec` shows the namespace's own interfaces in `/sys`.
+fn set_rps_cpus(namespace: &Namespace, mask: u32) -> Fallible<()> {
+    let write = format!("echo {mask:x} > /sys/class/net/air1/queues/rx-0/rps_cpus");
+    let done = Command::new("ip").args(["netns", "exec", namespace.name(), "sh", "-c", &write]).status();
+    match done {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{write}: {status}")),
+        Err(why) => Err(format!("ip netns exec: {why}")),
+    }
+}
+
 fn one_frame(to: pc5_dataplane::ids::Layer2Id, from: pc5_dataplane::ids::Layer2Id) -> Fallible<Batch> {
     use pc5_dataplane::batch::Meta;
     use pc5_dataplane::pdu::Address;
@@ -259,7 +295,7 @@ fn receive(
     warm: &AtomicBool,
     stop: &AtomicBool,
 ) -> Fallible<(u64, Duration)> {
-    pin(Some(1));
+    pin(Some(RECEIVER_CORE));
     let mut batch = Batch::new(BURST);
     let (mut received, mut start, mut is_warm) = (0, cpu_time(), false);
     loop {
@@ -277,6 +313,9 @@ fn receive(
         }
     }
 }
+
+const SENDER_CORE: usize = 0;
+const RECEIVER_CORE: usize = 1;
 
 /// Long enough for a port to notice that its link is busy, on a loaded machine, too.
 const WARM_UP: Duration = Duration::from_millis(300);
