@@ -1,8 +1,7 @@
 //! The hot path allocates nothing once it is warm.
 #![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
 
 use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::cipher::Kernel;
@@ -16,29 +15,6 @@ use pc5_dataplane::pdu::Address;
 use pc5_dataplane::suite::Suite;
 use pc5_dataplane::testkit::{group, ue};
 use pc5_dataplane::verdict::Verdict;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is handed to the system's allocator unchanged; counting touches a thread-local integer only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn table(local: u32, peer: u32, role: LinkRole, suite: Suite) -> KeyTable {
     let mut table = KeyTable::new();
@@ -100,9 +76,9 @@ fn allocations_of(suite: Suite, kernel: Kernel) -> u64 {
     for _ in 0..4 {
         round();
     }
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = counting::allocations();
     for _ in 0..50 {
         round();
     }
-    ALLOCATIONS.with(Cell::get) - before
+    counting::allocations() - before
 }

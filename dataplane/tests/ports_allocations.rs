@@ -1,8 +1,8 @@
 //! Ports allocate nothing once they are warm. Over a veth pair, skipped where there can be none, and over loopback.
 #![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -15,29 +15,6 @@ use pc5_dataplane::io::udp::{self, Udp};
 use pc5_dataplane::io::{PacketIo, Peers};
 use pc5_dataplane::pdu::Address;
 use pc5_dataplane::verdict::Verdict;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is handed to the system's allocator unchanged; counting touches a thread-local integer only.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn id(n: u32) -> Layer2Id {
     Layer2Id::new(n).unwrap()
@@ -74,13 +51,13 @@ fn allocations(near: &mut dyn PacketIo, far: &mut dyn PacketIo) -> u64 {
     for _ in 0..4 {
         round();
     }
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = counting::allocations();
     for _ in 0..50 {
         round();
     }
     near.counters();
     far.counters();
-    ALLOCATIONS.with(Cell::get) - before
+    counting::allocations() - before
 }
 
 #[test]
