@@ -7,6 +7,9 @@ mod replay;
 mod report;
 mod run;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
@@ -58,6 +61,9 @@ fn main() -> std::process::ExitCode {
             return if e.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
+    if !matches!(cli.command, Command::Run(_) | Command::Serve(_)) {
+        end_with_the_reader();
+    }
     let result = match cli.command {
         Command::Replay(args) => cmd::replay::run(*args),
         Command::Mikey(args) => cmd::mikey::run(args),
@@ -74,4 +80,11 @@ fn main() -> std::process::ExitCode {
         Command::Algo(args) => cmd::algo::run(args),
     };
     exit::report(result)
+}
+
+/// Whoever reads what is printed may have enough of it, as `head` has: that ends the program quietly, as it does others.
+fn end_with_the_reader() {
+    let always = Arc::new(AtomicBool::new(true));
+    // Where that cannot be had, printing ends the program with a message.
+    let _ = signal_hook::flag::register_conditional_default(signal_hook::consts::SIGPIPE, always);
 }

@@ -120,3 +120,13 @@ fn what_does_not_fit_is_an_error_of_usage() {
         assert_eq!(algo(args), (2, Value::Null), "{args:?}");
     }
 }
+
+#[test]
+fn a_reader_that_has_enough_ends_the_program_quietly() {
+    use std::os::unix::process::ExitStatusExt;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut pc5 = Command::new(env!("CARGO_BIN_EXE_pc5"));
+    let ended = pc5.args(["bench", "--suite", "eea0"]).stdout(writer).output().unwrap();
+    assert!(ended.status.signal().is_some() && ended.stderr.is_empty(), "{ended:?}");
+}

@@ -27,7 +27,8 @@ pub(crate) struct Args {
 
 const SIZES: [usize; 4] = [64, 256, 1024, 1420];
 const BURST: usize = 64;
-const ROUNDS: usize = 7;
+/// How long a size is measured. Medians are over bursts, so that a pause of the program counts once.
+const A_SIZE: Duration = Duration::from_millis(30);
 
 struct Line {
     suite: Suite,
@@ -65,11 +66,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Shown::Table => {
             println!("ns a frame, seal / open; bursts of {BURST}, {} keys", args.keys);
             print!("{:<14}{:<10}", "suite", "kernel");
-            SIZES.iter().for_each(|s| print!("{s:>16}"));
+            SIZES.iter().for_each(|s| print!(" {s:>18}"));
             println!();
             for l in &lines {
                 print!("{:<14}{:<10}", l.suite.name(), l.kernel.name());
-                l.ns.iter().for_each(|(seal, open)| print!("{:>16}", format!("{seal:.1} / {open:.1}")));
+                l.ns.iter().for_each(|(seal, open)| print!(" {:>18}", format!("{seal:.1} / {open:.1}")));
                 println!();
             }
         }
@@ -105,22 +106,16 @@ fn measure(suite: Suite, kernel: Kernel, mut cipher: Box<dyn Cipher>, keys: u32)
             // What was sealed is what is opened, so that opening takes the way of good frames.
             let mut seal = Vec::new();
             let mut open = Vec::new();
-            for _ in 0..ROUNDS {
-                let (mut sealing, mut opening, mut frames) = (Duration::ZERO, Duration::ZERO, 0u32);
-                let round = Instant::now();
-                while round.elapsed() < Duration::from_millis(4) {
-                    let began = Instant::now();
-                    cipher.seal(&mut arena, &mut jobs);
-                    let between = Instant::now();
-                    cipher.open(&mut arena, &mut jobs);
-                    opening += between.elapsed();
-                    sealing += between - began;
-                    frames += BURST as u32;
-                    // Other frames each time, as on the air.
-                    jobs.iter_mut().for_each(|j| j.count = j.count.wrapping_add(BURST as u32));
-                }
-                seal.push(sealing.as_nanos() as f64 / frames as f64);
-                open.push(opening.as_nanos() as f64 / frames as f64);
+            let measuring = Instant::now();
+            while measuring.elapsed() < A_SIZE {
+                let began = Instant::now();
+                cipher.seal(&mut arena, &mut jobs);
+                let between = Instant::now();
+                cipher.open(&mut arena, &mut jobs);
+                open.push(between.elapsed().as_nanos() as f64 / BURST as f64);
+                seal.push((between - began).as_nanos() as f64 / BURST as f64);
+                // Other frames each time, as on the air.
+                jobs.iter_mut().for_each(|j| j.count = j.count.wrapping_add(BURST as u32));
             }
             (median(&mut seal), median(&mut open))
         })
