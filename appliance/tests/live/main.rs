@@ -7,6 +7,7 @@
 
 mod attacker;
 mod bridged;
+mod compromise;
 mod demo;
 mod flood;
 mod kill;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
-use pc5_dataplane::ids::PtkId;
+use pc5_dataplane::ids::{Lcid, PtkId, SduType};
 use pc5_dataplane::io::netns::Namespace;
 use pc5_dataplane::kdf::{FrameKeys, ptk};
 use pc5_dataplane::keylog::{self, KeyLogLine};
-use pc5_dataplane::pdu::{Destination, Header, associated_data, parse, spec};
+use pc5_dataplane::pdu::{Address, Destination, Header, associated_data, parse, short_length, spec};
 use pc5_dataplane::suite::Suite;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -112,6 +112,26 @@ impl Decoder {
         Self { groups, links, ready: HashMap::new() }
     }
 
+    /// Whether any key of the log opens a frame, whatever ids the frame has and the key was logged with: each is tried as
+    /// the key of a link, both ways, and as a group's.
+    pub(crate) fn opens_by_any_means(&self, frame: &[u8]) -> bool {
+        let Ok(header) = parse(frame) else { return false };
+        let groups = self.groups.values().flatten().map(|k| k.octets);
+        let all: HashSet<[u8; 32]> = self.links.values().flatten().copied().chain(groups).collect();
+        all.into_iter().any(|octets| {
+            let kd_sess = pc5_dataplane::kdf::KdSess::new(octets);
+            let mut ready = vec![cipher(&FrameKeys::from_kd_sess(&kd_sess, Suite::Aes256Gcm))];
+            if let (Some(id), Destination::Group(group)) =
+                (PtkId::new(header.key_id), header.address.destination())
+            {
+                let pgk = pc5_dataplane::kdf::Pgk::new(octets);
+                let ptk = ptk(&pgk, header.address.source(), id, group);
+                ready.push(cipher(&FrameKeys::from_ptk(&ptk, Suite::Aes256Gcm)));
+            }
+            ready.iter().any(|r| [0, 1].into_iter().any(|d| open(r, frame, &header, d).is_some()))
+        })
+    }
+
     /// Opens a protected frame; `None` when no key of the log fits.
     pub(crate) fn open(&mut self, frame: &[u8]) -> Option<Opened> {
         let header = parse(frame).ok()?;
@@ -152,16 +172,42 @@ impl Decoder {
     }
 }
 
-fn cipher(keys: &FrameKeys) -> (Aes256Gcm, [u8; 12]) {
+fn cipher(keys: &FrameKeys) -> Ready {
     (Aes256Gcm::new_from_slice(keys.pek()).unwrap(), *keys.salt())
 }
 
 /// Source: `design.md` section 4, AES-GCM.
-fn open((aead, salt): &(Aes256Gcm, [u8; 12]), frame: &[u8], h: &Header, direction: u8) -> Option<Vec<u8>> {
+fn nonce(salt: &[u8; 12], lcid: Lcid, direction: u8, key_id: u16, sn: u16) -> [u8; 12] {
     let mut nonce = *salt;
-    let count = u32::from(h.key_id) << 16 | u32::from(h.sn);
-    nonce[0] ^= h.lcid.get() << 3 | direction << 2;
+    let count = u32::from(key_id) << 16 | u32::from(sn);
+    nonce[0] ^= lcid.get() << 3 | direction << 2;
     nonce.iter_mut().skip(8).zip(count.to_be_bytes()).for_each(|(n, c)| *n ^= c);
+    nonce
+}
+
+/// A frame of user data as whoever has these keys makes it: an IP packet under `index`, `key_id` and `sn`.
+pub(crate) fn seal(
+    keys: &FrameKeys,
+    address: Address,
+    (index, key_id, sn): (u8, u16, u16),
+    direction: u8,
+    packet: &[u8],
+) -> Vec<u8> {
+    let (aead, salt) = cipher(keys);
+    let lcid_and_sl = [Lcid::USER.get(), short_length(packet.len() + 16)];
+    let ([a, b], [c, d]) = (key_id.to_be_bytes(), sn.to_be_bytes());
+    let pdcp = [(SduType::Ip as u8) << 5 | index, a, b, c, d];
+    let aad = associated_data(address, lcid_and_sl, pdcp);
+    let nonce = nonce(&salt, Lcid::USER, direction, key_id, sn);
+    let payload = Payload { msg: packet, aad: &aad[..13] };
+    let sealed = aead.encrypt((&nonce).into(), payload).unwrap();
+    let mut frame = [&address.ethernet_header()[..], &lcid_and_sl, &pdcp, &sealed].concat();
+    frame.resize(frame.len().max(spec::MIN_FRAME), 0);
+    frame
+}
+
+fn open((aead, salt): &Ready, frame: &[u8], h: &Header, direction: u8) -> Option<Vec<u8>> {
+    let nonce = nonce(salt, h.lcid, direction, h.key_id, h.sn);
     let head = spec::HEADER_LEN + usize::from(h.tag_len);
     let pdcp = *frame[head - 5..].first_chunk().unwrap();
     let aad = associated_data(h.address, h.lcid_and_sl.to_be_bytes(), pdcp);

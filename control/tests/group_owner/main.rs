@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod compromise;
 mod joining;
 mod keys;
 mod sessions;
