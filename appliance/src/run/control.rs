@@ -6,6 +6,9 @@
 //!                                         --> notices  --> log, bridge, counts
 //! ```
 
+mod orders;
+mod screens;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,9 +16,9 @@ use getrandom::SysRng;
 use pc5_control::clock::Now;
 use pc5_control::credential::Identity;
 use pc5_control::group_owner::{Ended, Input, Member, MemberState, Notice, Order, Output, Owner, Sessions};
-use pc5_dataplane::ids::{GroupId, Layer2Id, LinkRole};
+use pc5_dataplane::ids::{GroupId, Layer2Id};
+use pc5_dataplane::keys::Event;
 use pc5_dataplane::keys::table::KeyTable;
-use pc5_dataplane::keys::{Event, PermittedSender};
 use rand_core::UnwrapErr;
 use tracing::{debug, error, info, warn};
 
@@ -24,10 +27,7 @@ use super::events::{self, Events};
 use super::keylog::KeyLog;
 use super::reload::Reloader;
 use super::service_manager::{self, Pulse};
-use super::status::{
-    Answer, Ask, Body, DataStatus, Drops, GroupRow, KeyRow, LinkRow, MemberRow, PrivilegesStatus, Runtime,
-    Screen, VERSION, What,
-};
+use super::status::{Answer, Body, PrivilegesStatus, VERSION};
 
 /// Own limits.
 mod limits {
@@ -381,308 +381,8 @@ impl Control {
         }
         *self.notices.entry(name.to_owned()).or_default() += 1;
     }
-
-    fn answer(&mut self, ask: Ask) -> Body {
-        match ask {
-            Ask::Show { what } => self.show(what),
-            Ask::Reload => self.reload(),
-            // The admin socket does these by itself.
-            Ask::Metrics | Ask::Events => Body::Failed("to be asked on the admin socket".into()),
-            Ask::ClearCounters => match self.data_status() {
-                Some(status) => {
-                    self.baseline = Baseline { at: Instant::now(), counts: status.drops() };
-                    Body::Done("counters are shown from now on; totals and keys are untouched".into())
-                }
-                None => busy(),
-            },
-            Ask::RekeyGroup { group } => {
-                self.order_owner(group, |group| Ok(Order::RekeyGroup(group)), "rekey")
-            }
-            Ask::Evict { identity, group } => self.order_owner(
-                group,
-                |group| Ok(Order::Evict { group, identity: named(&identity)? }),
-                "evict",
-            ),
-            Ask::Readmit { identity, group } => self.order_owner(
-                group,
-                |group| Ok(Order::Readmit { group, identity: named(&identity)? }),
-                "readmit",
-            ),
-            Ask::RekeyLink { peer, refresh } => self.rekey_link(peer.as_deref(), refresh),
-            Ask::Connect | Ask::Release => match &self.procedure {
-                Procedure::Owner(_) => {
-                    Body::Refused("this is an owner; its members connect and release".into())
-                }
-                Procedure::Member(_) | Procedure::Sessions(_) => {
-                    let connect = matches!(ask, Ask::Connect);
-                    self.input(Input::Order(if connect { Order::Join } else { Order::Leave }));
-                    Body::Done(if connect { "joining" } else { "leaving" }.into())
-                }
-            },
-        }
-    }
-
-    fn order_owner(
-        &mut self,
-        group: Option<String>,
-        order: impl FnOnce(GroupId) -> Result<Order, String>,
-        what: &str,
-    ) -> Body {
-        if !matches!(self.procedure, Procedure::Owner(_)) {
-            return Body::Refused(format!("this is a UE; only a group's owner can {what}"));
-        }
-        match self.group(group.as_deref()).and_then(|group| Ok((group, order(group)?))) {
-            Err(why) => Body::Failed(why),
-            Ok((group, order)) => {
-                self.input(Input::Order(order));
-                Body::Done(format!(
-                    "group {group}: {what} done; `pc5 show groups` tells when all have the new key"
-                ))
-            }
-        }
-    }
-
-    /// The group that is named, or the only one.
-    fn group(&self, name: Option<&str>) -> Result<GroupId, String> {
-        let served: Vec<String> = self.facts.groups.iter().map(|(g, _)| g.to_string()).collect();
-        match (name, self.facts.groups.as_slice()) {
-            (None, [(only, _)]) => Ok(*only),
-            (None, _) => Err(format!("which group? --group is one of {}", served.join(" "))),
-            (Some(name), groups) => groups
-                .iter()
-                .map(|(g, _)| *g)
-                .find(|g| g.to_string().eq_ignore_ascii_case(name))
-                .ok_or_else(|| format!("no group '{name}' here; there are {}", served.join(" "))),
-        }
-    }
-
-    fn rekey_link(&mut self, peer: Option<&str>, refresh: bool) -> Body {
-        let mut peers: Vec<Layer2Id> = self.table.current().links().map(|l| l.peer).collect();
-        peers.sort_unstable();
-        peers.dedup();
-        let peer = match (peer, peers.as_slice()) {
-            (None, [only]) => *only,
-            (None, _) => {
-                return Body::Failed(
-                    "which link? name the peer's Layer-2 id, as `pc5 show links` has it".into(),
-                );
-            }
-            (Some(text), known) => match known.iter().find(|p| p.to_string().eq_ignore_ascii_case(text)) {
-                Some(peer) => *peer,
-                None => return Body::Failed(format!("no link with '{text}'; `pc5 show links` has them")),
-            },
-        };
-        self.input(Input::Order(Order::RekeyLink { peer, refresh }));
-        Body::Done(format!("link with {peer}: re-keying began"))
-    }
-
-    fn data_status(&self) -> Option<DataStatus> {
-        self.data.status(limits::STATUS)
-    }
-
-    fn show(&self, what: What) -> Body {
-        let wants = |one: What| what == one || what == What::All;
-        let mut screen = Screen::default();
-        if wants(What::Groups) {
-            screen.groups = Some(self.groups());
-        }
-        if wants(What::Links) {
-            screen.links = Some(self.links());
-        }
-        if wants(What::Keys) {
-            screen.keys = Some(self.keys());
-        }
-        if wants(What::Members) || wants(What::Runtime) || wants(What::Drops) {
-            let Some(status) = self.data_status() else { return busy() };
-            if wants(What::Members) {
-                screen.members = Some(self.members(&status));
-            }
-            if wants(What::Drops) {
-                screen.drops = Some(self.drops(&status));
-            }
-            if wants(What::Runtime) {
-                screen.runtime = Some(self.runtime(status));
-            }
-        }
-        Body::Shown(Box::new(screen))
-    }
-
-    fn groups(&self) -> Vec<GroupRow> {
-        let now = self.now();
-        let row = |&(group, local): &(GroupId, Layer2Id)| match &self.procedure {
-            Procedure::Owner(owner) => GroupRow {
-                group: group.to_string(),
-                local: local.to_string(),
-                role: "owner".into(),
-                state: "served".into(),
-                epoch: owner.group_key(group).map_or(0, |(epoch, _)| epoch),
-                members: owner.members(now).filter(|m| m.group == group).count(),
-                joining: owner.half_open(),
-                by_link: owner.served_by_link(group).len(),
-                evicted: owner.evicted(group).iter().map(Identity::to_string).collect(),
-            },
-            Procedure::Member(member) => GroupRow {
-                group: group.to_string(),
-                local: local.to_string(),
-                role: "member".into(),
-                state: format!("{:?}", member.state()).to_lowercase(),
-                epoch: member.newest_epoch(),
-                members: usize::from(self.uplink.is_some()),
-                joining: usize::from(member.state() == MemberState::Joining),
-                by_link: 0,
-                evicted: Vec::new(),
-            },
-            Procedure::Sessions(sessions) => GroupRow {
-                group: group.to_string(),
-                local: local.to_string(),
-                role: "member".into(),
-                state: if sessions.own().is_some() { "talking" } else { "listening" }.into(),
-                epoch: 0,
-                members: sessions.others().count(),
-                joining: 0,
-                by_link: 0,
-                evicted: Vec::new(),
-            },
-        };
-        self.facts.groups.iter().map(row).collect()
-    }
-
-    fn links(&self) -> Vec<LinkRow> {
-        let now = self.now();
-        let names: BTreeMap<Layer2Id, String> = match &self.procedure {
-            Procedure::Owner(owner) => {
-                owner.members(now).map(|m| (m.layer2, m.identity.to_string())).collect()
-            }
-            Procedure::Member(_) | Procedure::Sessions(_) => {
-                self.uplink.iter().map(|(id, identity)| (*id, identity.to_string())).collect()
-            }
-        };
-        let mut rows: Vec<LinkRow> = self
-            .table
-            .current()
-            .links()
-            .map(|l| LinkRow {
-                local: l.local.to_string(),
-                peer: l.peer.to_string(),
-                identity: names.get(&l.peer).cloned(),
-                id: l.id.to_string(),
-                phase: format!("{:?}", l.phase).to_lowercase(),
-                suite: l.suite.to_string(),
-                role: if l.role == LinkRole::Ue1 { "ue-1" } else { "ue-2" }.into(),
-            })
-            .collect();
-        rows.sort_by(|a, b| (&a.local, &a.peer, &a.id).cmp(&(&b.local, &b.peer, &b.id)));
-        rows
-    }
-
-    fn members(&self, status: &DataStatus) -> Vec<MemberRow> {
-        let addresses = |id: Layer2Id| status.stations.get(&id.to_string()).cloned().unwrap_or_default();
-        match &self.procedure {
-            Procedure::Owner(owner) => owner
-                .members(self.now())
-                .map(|m| MemberRow {
-                    group: m.group.to_string(),
-                    layer2: m.layer2.to_string(),
-                    identity: m.identity.to_string(),
-                    suite: m.suite.to_string(),
-                    rekeyings: Some(m.runs),
-                    epoch: m.acknowledged,
-                    silent_ms: u64::try_from(m.silent.as_millis()).ok(),
-                    addresses: addresses(m.layer2),
-                })
-                .collect(),
-            Procedure::Member(member) => self
-                .uplink
-                .iter()
-                .map(|(owner, identity)| MemberRow {
-                    group: self.facts.groups.first().map_or_else(String::new, |(g, _)| g.to_string()),
-                    layer2: owner.to_string(),
-                    identity: identity.to_string(),
-                    suite: self.links().first().map_or_else(String::new, |l| l.suite.clone()),
-                    rekeyings: None,
-                    epoch: member.newest_epoch(),
-                    silent_ms: None,
-                    addresses: Vec::new(),
-                })
-                .collect(),
-            Procedure::Sessions(sessions) => sessions
-                .others()
-                .map(|s| MemberRow {
-                    group: self.facts.groups.first().map_or_else(String::new, |(g, _)| g.to_string()),
-                    layer2: s.layer2.to_string(),
-                    identity: s.identity.to_string(),
-                    suite: String::new(),
-                    rekeyings: None,
-                    epoch: 0,
-                    silent_ms: None,
-                    addresses: Vec::new(),
-                })
-                .collect(),
-        }
-    }
-
-    fn keys(&self) -> Vec<KeyRow> {
-        let mut rows: Vec<KeyRow> = self
-            .table
-            .current()
-            .groups()
-            .map(|g| KeyRow {
-                group: g.group.to_string(),
-                pgk_id: g.pgk_id.0,
-                suite: g.suite.to_string(),
-                senders: match g.senders {
-                    PermittedSender::Any => "any member".into(),
-                    PermittedSender::Only(id) => format!("{id} (whoever holds the key could pose as it)"),
-                },
-                not_before: g.not_before,
-                not_after: g.not_after,
-                retired: g.retired,
-                grants: g.grants.len(),
-            })
-            .collect();
-        rows.sort_by(|a, b| (&a.group, a.not_after).cmp(&(&b.group, b.not_after)));
-        rows
-    }
-
-    fn drops(&self, status: &DataStatus) -> Drops {
-        let totals = status.drops();
-        let counts = totals
-            .iter()
-            .map(|(k, n)| (k.clone(), n - self.baseline.counts.get(k).copied().unwrap_or(0).min(*n)))
-            .filter(|(_, n)| *n > 0)
-            .collect();
-        let verified = status.opened.get("accepted").copied().unwrap_or(0);
-        let since_s = self.baseline.at.elapsed().as_secs();
-        Drops { since_s, counts, totals, offered: status.offered(), verified }
-    }
-
-    fn runtime(&self, data: DataStatus) -> Runtime {
-        Runtime {
-            version: env!("CARGO_PKG_VERSION").into(),
-            role: if matches!(self.procedure, Procedure::Owner(_)) { "owner" } else { "ue" }.into(),
-            identity: self.facts.identity.to_string(),
-            uptime_s: self.began.elapsed().as_secs(),
-            state: self.facts.state.clone(),
-            workers: data.workers.len(),
-            privileges: self.facts.privileges.clone(),
-            way: self.facts.way.clone(),
-            refused: self.facts.refused.clone(),
-            late_entry_ms: self.late_entry.and_then(|d| u64::try_from(d.as_millis()).ok()),
-            discrepancies: data.discrepancies(),
-            notices: self.notices.clone(),
-            data,
-        }
-    }
 }
 
 fn said(changes: &[String]) -> String {
     if changes.is_empty() { "nothing".into() } else { changes.join(", ") }
-}
-
-fn busy() -> Body {
-    Body::Failed("the data thread did not answer in time; ask again".into())
-}
-
-fn named(identity: &str) -> Result<Identity, String> {
-    identity.parse().map_err(|e| format!("'{identity}': {e}; write pc5:MCC-MNC:ue:ID"))
 }
