@@ -8,6 +8,8 @@ use pc5_dataplane::keys::UnixSeconds;
 use x509_cert::crl::CertificateList;
 use x509_cert::ext::pkix::crl::CrlNumber as CrlNumberExtension;
 
+use super::identity::Plmn;
+use super::judge::Clock;
 use super::profile::{Ca, IssuerId, signed};
 use super::refusal::CrlError;
 
@@ -86,6 +88,60 @@ impl Default for Freshness {
     }
 }
 
+/// How far the CRLs of an issuer, or of a path, may be relied on. The later one is the worse.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Standing {
+    /// nextUpdate is still to come.
+    Fresh,
+    /// nextUpdate has passed; within policy's grace.
+    Grace,
+    /// Too old: what the issuer certified is refused.
+    Stale,
+    /// There is none: what the issuer certified is refused.
+    Missing,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fresh => "fresh",
+            Self::Grace => "grace",
+            Self::Stale => "stale",
+            Self::Missing => "missing",
+        })
+    }
+}
+
+/// What is held of an issuer whose certificates are judged here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CrlStatus {
+    /// The issuer.
+    pub issuer: IssuerId,
+    /// The network that it vouches for.
+    pub plmn: Plmn,
+    /// Whether it may be relied on.
+    pub standing: Standing,
+    /// The CRL, if there is one.
+    pub held: Option<CrlView>,
+}
+
+/// A CRL that is held. Times in Unix seconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CrlView {
+    /// Its number.
+    pub number: CrlNumber,
+    /// When it was made.
+    pub this_update: UnixSeconds,
+    /// When the next one is due.
+    pub next_update: UnixSeconds,
+    /// From then on it is too old: nextUpdate and policy's grace.
+    pub usable_until: UnixSeconds,
+    /// When it was taken in here, by the device's clock.
+    pub taken: UnixSeconds,
+    /// Certificates on it.
+    pub revoked: usize,
+}
+
 /// A CRL whose signature was verified.
 #[derive(Debug)]
 pub(crate) struct Crl {
@@ -93,6 +149,7 @@ pub(crate) struct Crl {
     pub(crate) number: CrlNumber,
     pub(crate) this_update: UnixSeconds,
     pub(crate) next_update: UnixSeconds,
+    taken: UnixSeconds,
     revoked: BTreeSet<Box<[u8]>>,
 }
 
@@ -129,9 +186,11 @@ impl CrlStore {
         &mut self,
         der: &[u8],
         issuers: impl Iterator<Item = &'a Ca>,
-        at: UnixSeconds,
+        clock: Clock,
     ) -> Result<Installed, CrlError> {
-        let (crl, issuer) = Crl::verify(der, issuers)?;
+        let at = clock.at();
+        let (mut crl, issuer) = Crl::verify(der, issuers)?;
+        crl.taken = clock.now;
         if crl.this_update > at.saturating_add(MAX_AHEAD) {
             return Err(CrlError::Future { this_update: crl.this_update, at });
         }
@@ -162,6 +221,29 @@ impl Crl {
         match freshness {
             Freshness::Grace(seconds) if at <= self.next_update.saturating_add(seconds) => Ok(true),
             Freshness::Refuse | Freshness::Grace(_) => Err(self.next_update),
+        }
+    }
+
+    pub(crate) fn standing(&self, at: UnixSeconds, freshness: Freshness) -> Standing {
+        match self.usable(at, freshness) {
+            Ok(false) => Standing::Fresh,
+            Ok(true) => Standing::Grace,
+            Err(_) => Standing::Stale,
+        }
+    }
+
+    pub(crate) fn view(&self, freshness: Freshness) -> CrlView {
+        let grace = match freshness {
+            Freshness::Refuse => 0,
+            Freshness::Grace(seconds) => seconds,
+        };
+        CrlView {
+            number: self.number.clone(),
+            this_update: self.this_update,
+            next_update: self.next_update,
+            usable_until: self.next_update.saturating_add(grace),
+            taken: self.taken,
+            revoked: self.revoked.len(),
         }
     }
 
@@ -217,6 +299,7 @@ impl Crl {
             number,
             this_update: list.this_update.to_unix_duration().as_secs(),
             next_update: next_update.to_unix_duration().as_secs(),
+            taken: 0,
             revoked,
         };
         Ok((crl, issuer))

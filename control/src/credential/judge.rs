@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnch
 use sha2::{Digest, Sha256};
 use webpki::{EndEntityCert, KeyUsage};
 
-use super::crl::{CrlStore, Freshness, Installed};
+use super::crl::{CrlStatus, CrlStore, Freshness, Installed, Standing};
 use super::identity::{Identity, Plmn, Role, Roles};
 use super::profile::{self, Ca, ClaimedLeaf, Frame, IssuerId, MAX_CHAIN};
 use super::refusal::{CrlError, ProfileError, Refusal};
@@ -229,7 +229,7 @@ impl Judge {
     /// [`CrlError`]; the stored one stays.
     pub fn install_crl(&mut self, der: &[u8], clock: Clock) -> Result<Installed, CrlError> {
         let issuers = self.roots.iter().map(|r| &r.ca).chain(self.learnt.iter().map(|(_, ca)| ca));
-        self.crls.install(der, issuers, clock.at())
+        self.crls.install(der, issuers, clock)
     }
 
     /// The CRLs held, DER: what is stored durably, and handed on.
@@ -249,6 +249,27 @@ impl Judge {
             let has = peer.iter().any(|p| p.issuer == ours.issuer && p.number >= ours.number);
             (!has).then_some(crl.der.as_slice())
         })
+    }
+
+    /// How it stands with the CRL of every issuer that is judged by: the roots, and the intermediates learnt.
+    pub fn crl_status(&self, clock: Clock) -> Vec<CrlStatus> {
+        let plmn_of = |root: &IssuerId| self.roots.iter().find(|r| r.ca.id == *root).map(TrustEntry::plmn);
+        let roots = self.roots.iter().map(|r| (r.ca.id, r.plmn));
+        let learnt = self.learnt.iter().filter_map(|(root, ca)| Some((ca.id, plmn_of(root)?)));
+        let status = |(issuer, plmn)| {
+            let crl = self.crls.get(&issuer);
+            let standing = crl.map_or(Standing::Missing, |c| c.standing(clock.at(), self.freshness));
+            CrlStatus { issuer, plmn, standing, held: crl.map(|c| c.view(self.freshness)) }
+        };
+        roots.chain(learnt).map(status).collect()
+    }
+
+    /// The worst standing of the CRLs that a holder is judged by.
+    pub fn standing(&self, leaf: &Leaf, clock: Clock) -> Standing {
+        let of = |(issuer, _): &(IssuerId, Box<[u8]>)| {
+            self.crls.get(issuer).map_or(Standing::Missing, |c| c.standing(clock.at(), self.freshness))
+        };
+        leaf.path.steps.iter().map(of).max().unwrap_or(Standing::Missing)
     }
 
     /// Earliest nextUpdate of the CRLs held: when to have fetched new ones.

@@ -18,7 +18,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use crl::{CrlNumber, Freshness, Installed, MAX_CRL};
+pub use crl::{CrlNumber, CrlStatus, CrlView, Freshness, Installed, MAX_CRL, Standing};
 pub use identity::{Identity, NameError, Plmn, Role, Roles};
 pub use judge::{Clock, Judge, Leaf, Need, TrustEntry};
 pub use key::{KeyError, LongTermKey, SignRole, SoftwareKey};

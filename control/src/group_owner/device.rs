@@ -8,7 +8,9 @@ use pc5_dataplane::keys::UnixSeconds;
 use crate::clock::Now;
 use crate::credential::key::LongTermKey;
 use crate::credential::profile;
-use crate::credential::{Clock, Credential, Identity, Judge, Leaf, Need, ProfileError, Refusal, Role};
+use crate::credential::{
+    Clock, Credential, CrlStatus, Identity, Judge, Leaf, Need, ProfileError, Refusal, Role, Standing,
+};
 
 /// Roots, CRLs and the time floor of a device.
 pub struct Trust {
@@ -40,6 +42,12 @@ impl SharedTrust {
     /// To look at. What a panicking thread left is as good as before: every change is one assignment.
     pub fn read(&self) -> RwLockReadGuard<'_, Trust> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it stands with every issuer's CRL now.
+    pub fn crl_status(&self, now: Now) -> Vec<CrlStatus> {
+        let trust = self.read();
+        trust.judge.crl_status(clock(&trust, now))
     }
 
     /// To change; whoever changes roots or CRLs raises the generation.
@@ -129,6 +137,12 @@ impl Device {
     pub fn judge_again(&self, leaf: &Leaf, role: Role, group: GroupId, now: Now) -> Result<bool, Refusal> {
         let trust = self.trust.read();
         trust.judge.judge_again(leaf, Need { role, group: Some(group) }, clock(&trust, now))
+    }
+
+    /// How far a live peer's CRLs may be relied on now.
+    pub fn standing(&self, leaf: &Leaf, now: Now) -> Standing {
+        let trust = self.trust.read();
+        trust.judge.standing(leaf, clock(&trust, now))
     }
 
     /// Remembers the intermediates of a chain that was judged good, so that their CRLs can be taken.

@@ -27,7 +27,7 @@ use crate::codec::entry::{SessionProof, limits::GRANT};
 use crate::codec::go::{Message, SessionKey};
 use crate::codec::segment::{Part, Reassembly, segment};
 use crate::credential::key::{SignRole, verify};
-use crate::credential::{Identity, Leaf, Role};
+use crate::credential::{Identity, Leaf, Role, Standing};
 use crate::group_owner::join::Refused;
 use crate::policy::SessionPolicy;
 use crate::reject::Reject;
@@ -122,6 +122,8 @@ pub struct SessionView {
     pub identity: Identity,
     /// PGK id of the session.
     pub pgk_id: PgkId,
+    /// How far the CRLs that the talker is judged by may be relied on.
+    pub crl: Standing,
 }
 
 impl Sessions {
@@ -203,11 +205,12 @@ impl Sessions {
     }
 
     /// Sessions of others.
-    pub fn others(&self) -> impl Iterator<Item = SessionView> {
-        self.others.iter().map(|((layer2, _), o)| SessionView {
+    pub fn others(&self, now: Now) -> impl Iterator<Item = SessionView> {
+        self.others.iter().map(move |((layer2, _), o)| SessionView {
             layer2: *layer2,
             identity: o.leaf.identity.clone(),
             pgk_id: o.pgk_id,
+            crl: self.device.standing(&o.leaf, now),
         })
     }
 

@@ -25,7 +25,7 @@ use crate::clock::{Now, earlier};
 use crate::codec::Body;
 use crate::codec::go::{GoAnnounce, Message};
 use crate::codec::segment::{Part, Reassembly, segment};
-use crate::credential::{Identity, Role};
+use crate::credential::{Identity, Role, Standing};
 use crate::policy::MemberPolicy;
 use crate::reject::Reject;
 use crate::store::Store;
@@ -179,6 +179,11 @@ impl Member {
     /// Who owns the group, once joined.
     pub fn owner(&self) -> Option<&Identity> {
         self.link.as_ref().map(|l| &l.owner.identity)
+    }
+
+    /// How far the CRLs that the owner is judged by may be relied on.
+    pub fn owner_crl(&self, now: Now) -> Option<Standing> {
+        self.link.as_ref().map(|l| self.core.device.standing(&l.owner, now))
     }
 
     /// Link context in use.

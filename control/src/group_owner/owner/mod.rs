@@ -34,7 +34,7 @@ use crate::codec::direct::ReleaseReason;
 use crate::codec::go::{GoAnnounce, Message};
 use crate::codec::segment::{Part, Reassembly, segment};
 use crate::codec::{Body, MessageType};
-use crate::credential::Identity;
+use crate::credential::{Identity, Standing};
 use crate::policy::{GroupPolicy, OwnerPolicy, PolicyError};
 use crate::store::{Store, StoreError};
 
@@ -106,6 +106,8 @@ pub struct MemberView {
     pub acknowledged: u64,
     /// Since its last sign of life.
     pub silent: Duration,
+    /// How far the CRLs that it is judged by may be relied on.
+    pub crl: Standing,
 }
 
 impl Owner {
@@ -207,6 +209,7 @@ impl Owner {
                 runs: m.runs,
                 acknowledged: m.acked,
                 silent: now.monotonic.saturating_sub(m.heard),
+                crl: self.core.device.standing(&m.leaf, now),
             })
         })
     }
