@@ -9,7 +9,9 @@ use super::replay::Shown;
 use crate::exit::{Exit, refused, unreachable};
 use crate::run::admin::{self, AskError};
 use crate::run::config::ADMIN_SOCKET;
-use crate::run::status::{Ask, Body, Drops, EventLine, Request, Runtime, Screen, VERSION, What};
+use crate::run::status::{
+    Ask, Body, CrlRow, Drops, EventLine, NetworkStatus, Request, Runtime, Screen, VERSION, What,
+};
 
 /// Show what a running daemon knows: groups, links, members, keys, runtime, drops.
 #[derive(clap::Args)]
@@ -107,12 +109,13 @@ fn text(screen: &Screen) -> String {
                 g.members.to_string(),
                 g.joining.to_string(),
                 g.by_link.to_string(),
+                g.crl.clone(),
                 g.evicted.join(" "),
             ]
         });
         table(
             &mut out,
-            ["GROUP", "ROLE", "LOCAL", "STATE", "EPOCH", "MEMBERS", "JOINING", "BY-LINK", "EVICTED"],
+            ["GROUP", "ROLE", "LOCAL", "STATE", "EPOCH", "MEMBERS", "JOINING", "BY-LINK", "CRL", "EVICTED"],
             rows,
         );
     }
@@ -126,12 +129,13 @@ fn text(screen: &Screen) -> String {
                 m.epoch.to_string(),
                 m.rekeyings.map_or("-".into(), |n| n.to_string()),
                 m.silent_ms.map_or("-".into(), |ms| format!("{ms} ms")),
+                m.crl.clone(),
                 m.addresses.join(" "),
             ]
         });
         table(
             &mut out,
-            ["GROUP", "LAYER-2", "IDENTITY", "SUITE", "EPOCH", "REKEYED", "SILENT", "ADDRESSES"],
+            ["GROUP", "LAYER-2", "IDENTITY", "SUITE", "EPOCH", "REKEYED", "SILENT", "CRL", "ADDRESSES"],
             rows,
         );
     }
@@ -231,6 +235,12 @@ fn runtime_text(out: &mut String, r: &Runtime) {
             format!("{ms} ms from the beginning of the join to the first verified group frame"),
         );
     }
+    for c in &r.crls {
+        line("CRL", crl_text(c));
+    }
+    if let Some(n) = &r.network {
+        network_text(n).into_iter().for_each(|text| line("network", text));
+    }
     for (notice, n) in &r.notices {
         line("notice", format!("{notice} {n}"));
     }
@@ -247,6 +257,41 @@ fn runtime_text(out: &mut String, r: &Runtime) {
         line("counters", d.clone());
     }
     out.push('\n');
+}
+
+/// `001-01 number 7: fresh; 2 revoked; made ..., next ..., taken ...`
+fn crl_text(c: &CrlRow) -> String {
+    let (Some(number), Some(this), Some(next), Some(until), Some(taken)) =
+        (&c.number, c.this_update, c.next_update, c.usable_until, c.taken)
+    else {
+        return format!("{} {}: {}; nobody of that network is admitted", c.plmn, c.issuer, c.state);
+    };
+    let what = match c.state.as_str() {
+        "grace" => format!("in grace until {}: fetch a new one", utc(until)),
+        "stale" => format!("stale since {}: nobody of that network is admitted", utc(until)),
+        state => state.to_owned(),
+    };
+    format!(
+        "{} {} number {number}: {what}; {} revoked; made {}, next {}, taken {}",
+        c.plmn,
+        c.issuer,
+        c.revoked,
+        utc(this),
+        utc(next),
+        utc(taken)
+    )
+}
+
+fn network_text(n: &NetworkStatus) -> Vec<String> {
+    let reached = n.reached.map_or("not reached yet".to_owned(), |at| format!("last reached {}", utc(at)));
+    let next = n.next.map_or(String::new(), |at| format!(", asked again {}", utc(at)));
+    let mut lines = vec![format!("{}: {}; {reached}{next}", n.url, n.state)];
+    lines.extend(n.error.iter().map(|e| format!("failed: {e}")));
+    lines.extend(n.certificate_until.map(|until| format!("certificate until {}", utc(until))));
+    if !n.foreign.is_empty() {
+        lines.push(format!("roots of {}", n.foreign.join(" ")));
+    }
+    lines
 }
 
 fn drops_text(out: &mut String, drops: &Drops) {

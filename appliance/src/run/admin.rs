@@ -18,15 +18,15 @@ use super::privileges::User;
 use super::status::{Answer, Ask, Body, EventLine, Request, VERSION};
 
 /// Own limits.
-mod limits {
+pub(super) mod limits {
     use std::time::Duration;
 
     /// Connections served at a time; more wait.
     pub(super) const CONNECTIONS: usize = 8;
     /// Octets of a request.
-    pub(super) const REQUEST: u64 = 4_096;
+    pub(in crate::run) const REQUEST: u64 = 4_096;
     /// How long the other side may take to ask or to read.
-    pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+    pub(in crate::run) const PATIENCE: Duration = Duration::from_secs(2);
     /// How long a listener hears nothing at most.
     pub(super) const ALIVE: Duration = Duration::from_secs(5);
 }
@@ -73,6 +73,14 @@ impl AdminSocket {
             UnixListener::bind(path).with_context(|| format!("admin socket {}", path.display()))?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Another handle of what it listens on.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub(super) fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
     }
 
     /// Serves on a thread of its own, until the process ends.

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use getrandom::SysRng;
 use pc5_control::clock::Now;
 use pc5_control::credential::Identity;
-use pc5_control::group_owner::{Ended, Input, Member, MemberState, Notice, Order, Output, Owner, Sessions};
+use pc5_control::group_owner::{
+    Ended, Input, Member, MemberState, Notice, Order, Output, Owner, Sessions, SharedTrust,
+};
 use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::keys::Event;
 use pc5_dataplane::keys::table::KeyTable;
@@ -25,6 +27,7 @@ use tracing::{debug, error, info, warn};
 use super::channels::{ControlInbox, DataHandle, ToControl, ToData};
 use super::events::{self, Events};
 use super::keylog::KeyLog;
+use super::network::Reach;
 use super::reload::Reloader;
 use super::service_manager::{self, Pulse};
 use super::status::{Answer, Body, PrivilegesStatus, VERSION};
@@ -89,6 +92,10 @@ pub(crate) struct Facts {
     /// Way of the ports, and why there is no better one.
     pub way: String,
     pub refused: Vec<String>,
+    /// Whom this device believes.
+    pub trust: SharedTrust,
+    /// How it stands with the home network, where one is configured.
+    pub network: Option<Reach>,
     /// Where what happens is told.
     pub events: Events,
 }

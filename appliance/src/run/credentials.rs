@@ -5,12 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use pc5_control::clock::Now;
-use pc5_control::credential::{Clock, Judge, LongTermKey, Role, SoftwareKey, TokenKey, TrustEntry};
+use pc5_control::credential::{Clock, Judge, LongTermKey, Refusal, Role, SoftwareKey, TokenKey, TrustEntry};
 use pc5_control::group_owner::{Device, SharedTrust, Trust};
 use pc5_control::pki::{read_certificates, read_crls};
 use pc5_control::store::Store;
 use pc5_control::vault::Vault;
 use pc5_dataplane::ids::GroupId;
+use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::config::{Config, KeySource, Station};
@@ -26,7 +27,8 @@ pub(crate) struct Credentials {
 /// Reads what the configuration names, and judges the device's own certificate for what it is to do.
 ///
 /// # Errors
-/// A file that cannot be used; exit code 4 when the certificate does not serve.
+/// A file that cannot be used; exit code 4 when the certificate does not serve. Where CRLs can be fetched, one that is
+/// missing or too old is no reason.
 pub(crate) fn read(
     config: &Config,
     key: Arc<dyn LongTermKey>,
@@ -53,15 +55,24 @@ pub(crate) fn read(
     let device = Device::new(key, chain, trust)
         .with_context(|| config.credential.certificate.display().to_string())?;
     for (group, role) in duties(&config.station) {
-        device.judge_self(role, group, now()).map_err(|refusal| {
-            let path = config.credential.certificate.display();
-            refused(format!("{path} does not serve as {role} of group {group}: {refusal}"))
-        })?;
+        let path = config.credential.certificate.display();
+        match device.judge_self(role, group, now()) {
+            Ok(_) => {}
+            // The network may have the CRL that is wanting; until it was fetched nobody is believed.
+            Err(refusal @ (Refusal::CrlMissing { .. } | Refusal::CrlTooOld { .. }))
+                if config.est.is_some() =>
+            {
+                warn!("{path} does not serve yet: {refusal}");
+            }
+            Err(refusal) => {
+                return Err(refused(format!("{path} does not serve as {role} of group {group}: {refusal}")));
+            }
+        }
     }
     Ok(Credentials { device, crls })
 }
 
-pub(super) fn duties(station: &Station) -> Vec<(GroupId, Role)> {
+fn duties(station: &Station) -> Vec<(GroupId, Role)> {
     match station {
         Station::Owner(owner) => owner.groups.iter().map(|g| (g.group, Role::Owner)).collect(),
         Station::Ue(ue) => vec![(ue.policy.group, Role::Member)],

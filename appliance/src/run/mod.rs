@@ -13,6 +13,7 @@ pub(crate) mod config;
 mod control;
 pub(crate) mod credentials;
 mod data;
+mod enrolment;
 mod events;
 mod group_keys;
 mod inner;
@@ -51,6 +52,7 @@ use self::channels::{ControlHandle, ToControl, ToData};
 use self::config::{Config, OwnerConfig, Port, Station};
 use self::control::{Control, Facts, Procedure};
 use self::data::{DataPlane, Mail, UeData};
+use self::enrolment::Enrolment;
 use self::events::Events;
 use self::keylog::KeyLog;
 use self::metrics::Scrapes;
@@ -77,7 +79,11 @@ pub(crate) fn open_store(config: &Config) -> anyhow::Result<Box<dyn Store>> {
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
     metrics::begin();
-    network::enrol(&config)?;
+    let user = User::to_become(config.user.as_ref(), config.state.as_deref())?;
+    let answering = match enrolment::enrol(&config, &user)? {
+        Enrolment::Done(admin) => admin,
+        Enrolment::Ended => return Ok(()),
+    };
     // What is wrong with certificates is said before anything opens.
     let key = credentials::read_key(&config.credential.key)?;
     credentials::read(&config, key.clone(), &MemoryStore::default())?;
@@ -85,7 +91,6 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         Station::Owner(_) => Vec::new(),
         Station::Ue(ue) => group_keys::read(&ue.group_keys)?,
     };
-    let user = User::to_become(config.user.as_ref(), config.state.as_deref())?;
     let Opened { way, refused, signalling, data: data_ports } = open_port(&config.port, config.workers)?;
     let longest = data_ports.iter().map(|port| port.max_frame()).min().unwrap_or(0);
     let max_frame = longest.min(signalling.max_frame());
@@ -100,7 +105,10 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         warn!("no `state` configured: evictions, bindings and epochs are forgotten when this process ends");
     }
     let scrapes = config.metrics.map(Scrapes::bind).transpose()?;
-    let admin = AdminSocket::bind(&config.admin, &user)?;
+    let admin = match answering {
+        Some(admin) => admin,
+        None => AdminSocket::bind(&config.admin, &user)?,
+    };
     let device = match &config.station {
         Station::Owner(_) => None,
         Station::Ue(ue) => Some(tun::open(&ue.tun, max_frame)?),
@@ -160,7 +168,8 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let control_pulse = Pulse::default();
     pulses.push(("control".to_owned(), control_pulse.clone()));
     signals(control.clone())?;
-    network::follow(&fetching, fetched_for, control.clone())?;
+    let trust = fetched_for.trust.clone();
+    let network = network::follow(&fetching, fetched_for, control.clone())?;
     let events = Events::default();
     watch::serve(data.clone(), events.clone())?;
     if let Some(scrapes) = scrapes {
@@ -170,7 +179,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     info!(%identity, admin = %config.admin.display(), "running");
 
     let state = config.state.map_or_else(|| "memory".to_owned(), |p| p.display().to_string());
-    let facts = Facts { identity, groups, state, privileges, way, refused, events };
+    let facts = Facts { identity, groups, state, privileges, way, refused, trust, network, events };
     let mut control =
         Control::new(procedure, table, (data.clone(), control_inbox), facts, key_log, reloader, began);
     control.beats(control_pulse);

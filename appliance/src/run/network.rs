@@ -6,20 +6,20 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
-use getrandom::SysRng;
-use pc5_control::credential::{Plmn, SoftwareKey, TrustEntry};
+use pc5_control::credential::{Clock, Leaf, Plmn, TrustEntry};
 use pc5_control::group_owner::{Device, Input};
 use pc5_control::pki::{pem, read_certificates};
 use pc5_control::service::est::client::Client;
-use rand_core::UnwrapErr;
 use tracing::{debug, info, warn};
-use zeroize::Zeroizing;
 
 use super::channels::{ControlHandle, ToControl};
-use super::config::{Config, Est, KeySource};
+use super::config::{Config, Est};
 use super::credentials::{self, now};
+use super::status::NetworkStatus;
 
 /// Own limits.
 mod limits {
@@ -31,48 +31,21 @@ mod limits {
     pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(300);
 }
 
-fn client(est: &Est) -> anyhow::Result<Client> {
+pub(super) fn client(est: &Est) -> anyhow::Result<Client> {
     Ok(Client::new(&est.url, read_certificates(&est.root)?))
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// Enrols a device that has no certificate yet; its key is made if there is none. Nothing to do for any other.
-///
-/// # Errors
-/// The server cannot be reached, refuses, or the files cannot be written.
-pub(crate) fn enrol(config: &Config) -> anyhow::Result<()> {
-    let Some(est) = &config.est else { return Ok(()) };
-    let file = &config.credential.certificate;
-    if file.is_file() {
-        return Ok(());
-    }
-    let (identity, secret) = est.first.as_ref().context("no certificate, and no identity to enrol")?;
-    let secret = Zeroizing::new(fs::read_to_string(secret).with_context(|| secret.display().to_string())?);
-    if let KeySource::File(path) = &config.credential.key
-        && !path.exists()
-    {
-        let key = SoftwareKey::generate(&mut UnwrapErr(SysRng));
-        write(path, key.to_pkcs8_pem()?.as_bytes(), 0o600).with_context(|| path.display().to_string())?;
-    }
-    let key = credentials::read_key(&config.credential.key)?;
-    let chain = runtime()?
-        .block_on(client(est)?.enrol(identity, secret.trim_end(), &*key))
-        .with_context(|| format!("enrolment at {}", est.url))?;
-    write_chain(file, &chain).with_context(|| file.display().to_string())?;
-    info!(%identity, url = est.url, "enrolled");
-    Ok(())
-}
-
-fn write_chain(file: &Path, chain: &[Vec<u8>]) -> std::io::Result<()> {
+pub(super) fn write_chain(file: &Path, chain: &[Vec<u8>]) -> std::io::Result<()> {
     let text: String = chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
     write(file, text.as_bytes(), 0o644)
 }
 
 /// Whole or not at all.
-fn write(file: &Path, octets: &[u8], mode: u32) -> std::io::Result<()> {
+pub(super) fn write(file: &Path, octets: &[u8], mode: u32) -> std::io::Result<()> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".new");
     let beside = Path::new(&beside);
@@ -84,12 +57,42 @@ fn write(file: &Path, octets: &[u8], mode: u32) -> std::io::Result<()> {
     fs::rename(beside, file)
 }
 
-/// Fetches on a thread of its own for as long as the daemon runs.
+/// How it stands with the home network: told by whoever asks it, shown to operators.
+#[derive(Clone, Default)]
+pub(crate) struct Reach(Arc<Mutex<NetworkStatus>>);
+
+impl Reach {
+    /// Before anything was asked of it.
+    pub(super) fn new(est: &Est, state: &str) -> Self {
+        let status = NetworkStatus { url: est.url.clone(), state: state.into(), ..NetworkStatus::default() };
+        Self(Arc::new(Mutex::new(status)))
+    }
+
+    pub(super) fn status(&self) -> NetworkStatus {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut NetworkStatus)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Seconds since 1970, this long from now.
+pub(super) fn unix_in(wait: Duration) -> u64 {
+    now().unix_seconds().saturating_add(wait.as_secs())
+}
+
+/// Fetches on a thread of its own for as long as the daemon runs. Gives how it stands, where a network is configured.
 ///
 /// # Errors
 /// The thread cannot be made, or the server's roots cannot be read.
-pub(crate) fn follow(config: &Config, device: Device, control: ControlHandle) -> anyhow::Result<()> {
-    let Some(est) = config.est.clone() else { return Ok(()) };
+pub(crate) fn follow(
+    config: &Config,
+    device: Device,
+    control: ControlHandle,
+) -> anyhow::Result<Option<Reach>> {
+    let Some(est) = config.est.clone() else { return Ok(None) };
+    let reach = Reach::new(&est, "away");
     let mut network = Network {
         client: client(&est)?,
         runtime: runtime()?,
@@ -100,9 +103,10 @@ pub(crate) fn follow(config: &Config, device: Device, control: ControlHandle) ->
         control,
         crls: Vec::new(),
         roots: Vec::new(),
+        reach: reach.clone(),
     };
     std::thread::Builder::new().name("pc5-network".into()).spawn(move || network.run())?;
-    Ok(())
+    Ok(Some(reach))
 }
 
 struct Network {
@@ -117,6 +121,7 @@ struct Network {
     crls: Vec<(String, Vec<u8>)>,
     /// Roots of other networks as fetched last.
     roots: Vec<(Plmn, Vec<Vec<u8>>)>,
+    reach: Reach,
 }
 
 impl Network {
@@ -144,16 +149,25 @@ impl Network {
                 info!("network: there again");
             }
             there = result.is_ok();
+            self.reach.change(|status| {
+                status.state = if there { "there" } else { "away" }.into();
+                status.error = result.as_ref().err().map(|e| format!("{e:#}"));
+                status.next = Some(unix_in(wait));
+                if there {
+                    status.reached = Some(now().unix_seconds());
+                }
+            });
             std::thread::sleep(wait);
         }
     }
 
-    /// Everything that can be had; the first failure of all.
+    /// Everything that can be had; the first failure of all. Roots come first: a CRL of an issuer that nobody knows yet
+    /// is refused.
     fn fetch_all(&mut self) -> anyhow::Result<()> {
-        let crls = self.fetch_crls();
         let roots = self.fetch_roots();
+        let crls = self.fetch_crls();
         let renewed = self.renew();
-        crls.and(roots).and(renewed)
+        roots.and(crls).and(renewed)
     }
 
     fn tell(&self, input: Input) {
@@ -203,20 +217,22 @@ impl Network {
             trust.judge.set_roots(entries);
             trust.generation += 1;
         }
+        self.reach.change(|status| {
+            let had = fetched.iter().filter(|(_, roots)| !roots.is_empty());
+            status.foreign = had.map(|(plmn, _)| plmn.to_string()).collect();
+        });
         self.roots = fetched;
+        // CRLs that were refused for want of a root are taken now.
+        self.crls.clear();
         self.tell(Input::TrustChanged);
         Ok(())
     }
 
     /// A certificate that has passed two thirds of its validity is renewed, for the same key.
     fn renew(&mut self) -> anyhow::Result<()> {
-        let Some((group, role)) = credentials::duties(&self.config.station).into_iter().next() else {
-            return Ok(());
-        };
-        let at = now();
-        let leaf = self.device.judge_self(role, group, at).context("own certificate")?;
+        let leaf = self.own_certificate()?;
         let whole = leaf.not_after.saturating_sub(leaf.not_before);
-        if at.unix_seconds().saturating_sub(leaf.not_before) < whole / 3 * 2 {
+        if now().unix_seconds().saturating_sub(leaf.not_before) < whole / 3 * 2 {
             return Ok(());
         }
         let key = self.device.key.clone();
@@ -234,6 +250,15 @@ impl Network {
         }
         info!("certificate renewed");
         self.tell(Input::Renewed(renewed));
-        Ok(())
+        self.own_certificate().map(|_| ())
+    }
+
+    /// The device's certificate, whatever CRLs say: whether it is renewed is the server's to decide.
+    fn own_certificate(&self) -> anyhow::Result<Leaf> {
+        let trust = self.device.trust.read();
+        let clock = Clock { now: now().unix_seconds(), floor: trust.floor };
+        let leaf = trust.judge.identify(&self.device.chain, clock).context("own certificate")?;
+        self.reach.change(|status| status.certificate_until = Some(leaf.not_after));
+        Ok(leaf)
     }
 }

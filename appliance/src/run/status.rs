@@ -345,6 +345,10 @@ pub(crate) struct GroupRow {
     /// Members reached over their links until they have the key in use.
     pub by_link: usize,
     pub evicted: Vec<String>,
+    /// The worst of what its members can be judged by: `fresh`, `grace`, `stale` (who has a certificate of that network
+    /// does not get in) or `missing`.
+    #[serde(default)]
+    pub crl: String,
 }
 
 /// A link context.
@@ -371,6 +375,9 @@ pub(crate) struct MemberRow {
     pub epoch: u64,
     pub silent_ms: Option<u64>,
     pub addresses: Vec<String>,
+    /// How far the CRLs that it is judged by may be relied on: `fresh`, `grace`, `stale` or `missing`.
+    #[serde(default)]
+    pub crl: String,
 }
 
 /// A group key, without the key.
@@ -405,7 +412,49 @@ pub(crate) struct Runtime {
     /// What does not add up.
     pub discrepancies: Vec<String>,
     pub notices: BTreeMap<String, u64>,
+    /// One an issuer by whose certificates others are judged.
+    #[serde(default)]
+    pub crls: Vec<CrlRow>,
+    /// The home network, where one is configured.
+    #[serde(default)]
+    pub network: Option<NetworkStatus>,
     pub data: DataStatus,
+}
+
+/// The CRL of an issuer. Times in seconds since 1970; those and the number are absent where there is none.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct CrlRow {
+    pub plmn: String,
+    /// First octets of the hash of the issuer's key.
+    pub issuer: String,
+    /// `fresh`, `grace`, `stale` or `missing`.
+    pub state: String,
+    pub number: Option<String>,
+    pub this_update: Option<u64>,
+    pub next_update: Option<u64>,
+    /// From then on nobody is admitted by it: nextUpdate and the grace of `crl_freshness`.
+    pub usable_until: Option<u64>,
+    /// When this daemon took it in: from a file, from the network or from a peer.
+    pub taken: Option<u64>,
+    pub revoked: usize,
+}
+
+/// The home network's enrolment server. Times in seconds since 1970.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct NetworkStatus {
+    pub url: String,
+    /// `enrolling` (no certificate yet: nothing else is open), `there` or `away`.
+    pub state: String,
+    /// When everything was last fetched.
+    pub reached: Option<u64>,
+    /// What went wrong last, until it is there again.
+    pub error: Option<String>,
+    /// When it is asked next.
+    pub next: Option<u64>,
+    /// End of the device's certificate.
+    pub certificate_until: Option<u64>,
+    /// Networks whose roots were had from it.
+    pub foreign: Vec<String>,
 }
 
 /// What the process may still do.

@@ -8,7 +8,9 @@
 mod attacker;
 mod bridged;
 mod compromise;
+mod crl;
 mod demo;
+mod enrolment;
 mod flood;
 mod kill;
 mod lab;

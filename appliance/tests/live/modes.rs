@@ -1,9 +1,7 @@
-//! Other ways to be set up: over UDP, without an owner, several groups and owners on one wire, enrolled by the network.
+//! Other ways to be set up: over UDP, without an owner, several groups and owners on one wire.
 
 use std::fs;
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use crate::lab::{Lab, Node, Text, listener, octets, talker};
 use crate::wire::{Eavesdropper, readable};
@@ -150,82 +148,4 @@ fn frames_travel_over_udp() {
     let mut buffer = [0; 2_048];
     assert!(ear.recv(&mut buffer).is_ok_and(|n| buffer[..n] == payload), "{}", go.story());
     std::iter::once(&go).chain(&ues).for_each(|node| drop(node.assert_adds_up()));
-}
-
-/// `pc5 serve est`, on the wire's own address.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn a_ue_is_enrolled_and_brings_the_crl_to_a_group_off_the_network() {
-    let Some(lab) = Lab::new("modes: enrolment") else { return };
-    lab.hub.ip("addr add 192.0.2.254/24 dev br0").unwrap();
-    lab.pc5(&["pki", "server", "pki", "192.0.2.254"]);
-    let est = "folder = \"pki\"\n[server]\nlisten = \"192.0.2.254:8443\"\n\
-               certificate = \"pki/issued/192.0.2.254.pem\"\nkey = \"pki/issued/192.0.2.254.key\"\n\
-               [[device]]\nidentity = \"ue-1\"\nroles = [\"member\"]\nsecret = \"open sesame, please\"\n";
-    fs::write(lab.folder().join("est.toml"), est).unwrap();
-    fs::write(lab.folder().join("secret"), "open sesame, please\n").unwrap();
-    let serve = || {
-        let command = ["netns", "exec", lab.hub.name(), env!("CARGO_BIN_EXE_pc5"), "serve", "est"];
-        let child = Command::new("ip")
-            .args(command)
-            .arg(lab.folder().join("est.toml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let listens = || lab.hub.inside(|| TcpStream::connect("192.0.2.254:8443").is_ok()).unwrap();
-        let server = Server(child);
-        (0..200)
-            .find(|_| {
-                listens() || {
-                    std::thread::sleep(Duration::from_millis(50));
-                    false
-                }
-            })
-            .unwrap();
-        server
-    };
-    let server = serve();
-    // The owner and UE-2 are off the network, UE-1 is not, and has no certificate yet.
-    let mut go = lab.owner("", "");
-    let mut second = lab.ue(2);
-    let est = "[est]\nurl = \"https://192.0.2.254:8443\"\nroot = \"pki/ca.pem\"\nidentity = \"pc5:001-01:ue:ue-1\"\n\
-               secret_file = \"secret\"\nevery = \"1s\"\n";
-    let text = Text { tables: Text::ue(1).tables + est, ..Text::default() };
-    let mut first = lab.node_at(lab.station("ue-1"), "ue-1", "ue", &text);
-    first.space.ip("addr add 192.0.2.1/24 dev eth0").unwrap();
-    let said = lab.pc5(&["check", "ue-1.toml"]);
-    assert!(said.contains("to be had from"), "{said}");
-    go.start();
-    second.start();
-    std::thread::sleep(Duration::from_millis(300));
-    first.start();
-    first.await_joined();
-    go.await_members(2);
-    assert!(first.ping("10.77.0.2"), "{}", first.story());
-
-    // UE-2 is revoked; the network tells UE-1, UE-1 the owner, and the owner evicts.
-    lab.pc5(&["pki", "revoke", "pki", "ue-2"]);
-    go.await_show("members", |s| s["members"].as_array().unwrap().len() == 1);
-    let notices = go.show("runtime").unwrap()["runtime"]["notices"].clone();
-    assert_eq!(notices["crl_taken"], 1, "{notices:#}\n{}", go.story());
-    let epoch = go.show("groups").unwrap()["groups"][0]["epoch"].as_u64().unwrap();
-    assert!(epoch > 1, "an epoch of its own follows");
-    let args = ["netns", "exec", second.space.name(), "ping", "-n", "-c", "1", "-W", "1", "10.77.0.1"];
-    assert!(!Command::new("ip").args(args).output().unwrap().status.success());
-    // Off the network UE-1 goes on with what it has, after a restart too.
-    drop(server);
-    first.stop();
-    first.start();
-    go.await_members(1);
-    assert!(first.log().contains("going on with what there is") || first.show("groups").is_some());
-    first.await_joined();
 }

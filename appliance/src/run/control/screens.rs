@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use pc5_control::credential::Identity;
+use pc5_control::credential::{CrlStatus, Identity, Standing};
 use pc5_control::group_owner::MemberState;
 use pc5_dataplane::ids::{GroupId, Layer2Id, LinkRole};
 use pc5_dataplane::keys::PermittedSender;
 
 use super::{Control, Procedure, limits};
+use crate::run::network::Reach;
 use crate::run::status::{
-    Body, DataStatus, Drops, GroupRow, KeyRow, LinkRow, MemberRow, Runtime, Screen, What,
+    Body, CrlRow, DataStatus, Drops, GroupRow, KeyRow, LinkRow, MemberRow, Runtime, Screen, What,
 };
 
 impl Control {
@@ -46,6 +47,8 @@ impl Control {
 
     fn groups(&self) -> Vec<GroupRow> {
         let now = self.now();
+        let crls = self.facts.trust.crl_status(now);
+        let crl = crls.iter().map(|c| c.standing).max().unwrap_or(Standing::Missing).to_string();
         let row = |&(group, local): &(GroupId, Layer2Id)| match &self.procedure {
             Procedure::Owner(owner) => GroupRow {
                 group: group.to_string(),
@@ -57,6 +60,7 @@ impl Control {
                 joining: owner.half_open(),
                 by_link: owner.served_by_link(group).len(),
                 evicted: owner.evicted(group).iter().map(Identity::to_string).collect(),
+                crl: crl.clone(),
             },
             Procedure::Member(member) => GroupRow {
                 group: group.to_string(),
@@ -68,6 +72,7 @@ impl Control {
                 joining: usize::from(member.state() == MemberState::Joining),
                 by_link: 0,
                 evicted: Vec::new(),
+                crl: crl.clone(),
             },
             Procedure::Sessions(sessions) => GroupRow {
                 group: group.to_string(),
@@ -75,10 +80,11 @@ impl Control {
                 role: "member".into(),
                 state: if sessions.own().is_some() { "talking" } else { "listening" }.into(),
                 epoch: 0,
-                members: sessions.others().count(),
+                members: sessions.others(now).count(),
                 joining: 0,
                 by_link: 0,
                 evicted: Vec::new(),
+                crl: crl.clone(),
             },
         };
         self.facts.groups.iter().map(row).collect()
@@ -126,6 +132,7 @@ impl Control {
                     epoch: m.acknowledged,
                     silent_ms: u64::try_from(m.silent.as_millis()).ok(),
                     addresses: addresses(m.layer2),
+                    crl: m.crl.to_string(),
                 })
                 .collect(),
             Procedure::Member(member) => self
@@ -140,10 +147,11 @@ impl Control {
                     epoch: member.newest_epoch(),
                     silent_ms: None,
                     addresses: Vec::new(),
+                    crl: member.owner_crl(self.now()).unwrap_or(Standing::Missing).to_string(),
                 })
                 .collect(),
             Procedure::Sessions(sessions) => sessions
-                .others()
+                .others(self.now())
                 .map(|s| MemberRow {
                     group: self.facts.groups.first().map_or_else(String::new, |(g, _)| g.to_string()),
                     layer2: s.layer2.to_string(),
@@ -153,6 +161,7 @@ impl Control {
                     epoch: 0,
                     silent_ms: None,
                     addresses: Vec::new(),
+                    crl: s.crl.to_string(),
                 })
                 .collect(),
         }
@@ -207,8 +216,29 @@ impl Control {
             late_entry_ms: self.late_entry.and_then(|d| u64::try_from(d.as_millis()).ok()),
             discrepancies: data.discrepancies(),
             notices: self.notices.clone(),
+            crls: self.crls(),
+            network: self.facts.network.as_ref().map(Reach::status),
             data,
         }
+    }
+
+    /// CRLs by network.
+    fn crls(&self) -> Vec<CrlRow> {
+        let row = |c: CrlStatus| {
+            let held = c.held.as_ref();
+            CrlRow {
+                plmn: c.plmn.to_string(),
+                issuer: hex::encode(&c.issuer[..8]),
+                state: c.standing.to_string(),
+                number: held.map(|h| h.number.to_string()),
+                this_update: held.map(|h| h.this_update),
+                next_update: held.map(|h| h.next_update),
+                usable_until: held.map(|h| h.usable_until),
+                taken: held.map(|h| h.taken),
+                revoked: held.map_or(0, |h| h.revoked),
+            }
+        };
+        self.facts.trust.crl_status(self.now()).into_iter().map(row).collect()
     }
 }
 
