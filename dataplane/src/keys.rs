@@ -23,7 +23,9 @@ pub enum PermittedSender {
     Only(Layer2Id),
 }
 
-/// A PGK as one holder sees it. Live PGKs of a group never share an index for the same sender.
+/// A PGK as one holder sees it. Live PGKs of a group never share an index for the same sender; PGKs of different senders
+/// may have the same index and even the same id (sessions of two talkers, two owners of groups with one id), so that a PGK
+/// is named by its holder, group, id and permitted senders.
 pub struct GroupKey {
     /// Layer-2 id of the UE of ours that holds it.
     pub local: Layer2Id,
@@ -103,6 +105,8 @@ pub enum Command {
         group: GroupId,
         /// Under which PGK.
         pgk_id: PgkId,
+        /// Whose it is: PGKs of two senders may have one id.
+        senders: PermittedSender,
         /// Never given before under it.
         range: RangeInclusive<PtkId>,
     },
@@ -114,6 +118,8 @@ pub enum Command {
         group: GroupId,
         /// Under which PGK.
         pgk_id: PgkId,
+        /// Whose it is: PGKs of two senders may have one id.
+        senders: PermittedSender,
         /// One a sender.
         floors: Vec<Floor>,
     },
@@ -125,6 +131,8 @@ pub enum Command {
         group: GroupId,
         /// Which.
         pgk_id: PgkId,
+        /// Whose it is.
+        senders: PermittedSender,
     },
     /// Erases a PGK and every context under it.
     VoidGroup {
@@ -134,6 +142,8 @@ pub enum Command {
         group: GroupId,
         /// Which.
         pgk_id: PgkId,
+        /// Whose it is.
+        senders: PermittedSender,
     },
     /// Adds a context to a link, in a phase.
     InstallLink(LinkKey, LinkPhase),

@@ -158,7 +158,13 @@ fn the_identity_jumps_a_bounded_way_and_never_back() {
     assert_eq!(open(&mut e, &[frame(1, 9000, 0)], now(0)), [Verdict::PtkTooFar]);
     let floor = Floor { sender: ue(1), ptk_id: PtkId::new(8999).unwrap(), next_sn: 100 };
     table
-        .apply(Command::Floors { local: ue(2), group: group(9), pgk_id: PgkId(1), floors: vec![floor] })
+        .apply(Command::Floors {
+            local: ue(2),
+            group: group(9),
+            pgk_id: PgkId(1),
+            senders: PermittedSender::Any,
+            floors: vec![floor],
+        })
         .unwrap();
     table.publish();
     assert_eq!(open(&mut e, &[frame(1, 9000, 0)], now(0)), [Verdict::Accepted]);
@@ -260,6 +266,7 @@ fn a_group_sender_moves_on_by_itself_and_stops_at_its_grant() {
         local: ue(1),
         group: group(9),
         pgk_id: PgkId(1),
+        senders: PermittedSender::Any,
         range: PtkId::new(a).unwrap()..=PtkId::new(b).unwrap(),
     };
     assert_eq!(table.apply(grant(6, 9)), Err(KeyError::Grant { first: 6, last: 9 }));
@@ -334,14 +341,79 @@ fn voided_keys_open_and_send_nothing() {
         engine(vec![Command::AddLocal(ue(2)), Command::InstallGroup(group_key(2, Some((1, 9))))]);
     assert_eq!(open(&mut e, &[frame(1, 1, 0)], now(0)), [Verdict::Accepted]);
     assert_eq!(send(&mut e, Address::group(group(9), ue(2)), 1)[0].0, Verdict::Accepted);
-    table.apply(Command::RetireGroup { local: ue(2), group: group(9), pgk_id: PgkId(1) }).unwrap();
+    table
+        .apply(Command::RetireGroup {
+            local: ue(2),
+            group: group(9),
+            pgk_id: PgkId(1),
+            senders: PermittedSender::Any,
+        })
+        .unwrap();
     table.publish();
     assert_eq!(send(&mut e, Address::group(group(9), ue(2)), 1)[0].0, Verdict::NoKey);
     assert_eq!(open(&mut e, &[frame(1, 1, 1)], now(0)), [Verdict::Accepted], "stragglers of a retired one");
-    table.apply(Command::VoidGroup { local: ue(2), group: group(9), pgk_id: PgkId(1) }).unwrap();
+    table
+        .apply(Command::VoidGroup {
+            local: ue(2),
+            group: group(9),
+            pgk_id: PgkId(1),
+            senders: PermittedSender::Any,
+        })
+        .unwrap();
     table.publish();
     assert_eq!(open(&mut e, &[frame(1, 1, 2)], now(0)), [Verdict::NotForUs]);
     assert_eq!(e.receiving_contexts(), 0);
+}
+
+/// Two talkers of a group without owner, or two owners, may pick the same PGK id.
+#[test]
+fn one_id_of_two_senders_is_two_keys() {
+    let of = |sender: u32, not_after: u64| GroupKey {
+        senders: PermittedSender::Only(ue(sender)),
+        pgk: Pgk::new([sender as u8; 32]),
+        not_after,
+        ..group_key(2, None)
+    };
+    let made = |sender: u32, fill: u8, sn: u16| {
+        let pgk = Pgk::new([fill; 32]);
+        let model = ModelFrame {
+            address: Address::group(group(9), ue(sender)),
+            key: ModelKey::Pgk(&pgk),
+            suite: SUITE,
+            lcid: Lcid::USER,
+            sdu_type: SduType::NonIp,
+            index: 1,
+            key_id: 1,
+            sn,
+            direction: 0,
+        };
+        model.seal(b"whose word is it")
+    };
+    let install = |sender, not_after| Command::InstallGroup(of(sender, not_after));
+    let (mut table, mut e) = engine(vec![Command::AddLocal(ue(2)), install(1, 100), install(3, 60)]);
+    assert_eq!(table.current().groups().count(), 2);
+    let frames = [made(1, 1, 0), made(3, 3, 0), made(1, 3, 1), made(3, 1, 1)];
+    let (yes, no) = (Verdict::Accepted, Verdict::Forged);
+    assert_eq!(open(&mut e, &frames, now(0)), [yes, yes, no, no], "each under its own key only");
+
+    // One erased, the other keeps its key and what it has seen.
+    let (local, group, pgk_id) = (ue(2), group(9), PgkId(1));
+    let void =
+        |sender| Command::VoidGroup { local, group, pgk_id, senders: PermittedSender::Only(ue(sender)) };
+    table.apply(void(1)).unwrap();
+    table.publish();
+    let frames = [made(1, 1, 2), made(3, 3, 0), made(3, 3, 2)];
+    let verdicts = open(&mut e, &frames, now(0));
+    assert_eq!(verdicts, [Verdict::SenderNotPermitted, Verdict::Replayed, yes]);
+    assert!(matches!(table.apply(void(1)), Err(KeyError::Unknown(_))));
+
+    // One whose time is over leaves the other what it has seen as well.
+    table.apply(install(1, 100)).unwrap();
+    table.publish();
+    assert_eq!(open(&mut e, &[made(1, 1, 0)], now(0)), [yes]);
+    let later = Now { unix_seconds: 70, monotonic_ns: 0 };
+    let verdicts = open(&mut e, &[made(3, 3, 3), made(1, 1, 0), made(1, 1, 3)], later);
+    assert_eq!(verdicts, [Verdict::KeyExpired, Verdict::Replayed, yes]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 enum Op {
     Local(u32, bool),
-    Install { at: At, key: u8, only: Option<u32>, grant: Option<(u16, u16)>, floors: Floors },
+    Install { at: At, key: u8, grant: Option<(u16, u16)>, floors: Floors },
     Grant(At, (u16, u16)),
     Floors(At, Floors),
     Retire(At),
@@ -27,8 +27,8 @@ enum Op {
     Remove(LinkAt),
 }
 
-/// Holder, group, PGK id.
-type At = (u32, u32, u8);
+/// Holder, group, PGK id, and the one sender, if it is one's only.
+type At = (u32, u32, u8, Option<u32>);
 /// Our side, the other side, KD-sess id.
 type LinkAt = (u32, u32, u16);
 /// Newest PTK identity and next SN of each sender.
@@ -37,7 +37,6 @@ type Floors = BTreeMap<u32, (u16, u32)>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct ModelGroup {
     key: u8,
-    only: Option<u32>,
     retired: bool,
     grants: Vec<(u16, u16)>,
     floors: Floors,
@@ -111,10 +110,11 @@ impl Model {
         match op {
             Op::Local(id, true) => drop(self.locals.insert(*id)),
             Op::Local(id, false) => drop(self.locals.remove(id)),
-            Op::Install { at, key, only, grant, floors } => {
+            Op::Install { at, key, grant, floors } => {
+                let only = at.3;
                 for (held_at, held) in &self.groups {
                     let same_index = held_at.1 == at.1 && held_at.2 % 32 == at.2 % 32;
-                    let same_senders = held.only == *only || held.only.is_none() || only.is_none();
+                    let same_senders = held_at.3 == only || held_at.3.is_none() || only.is_none();
                     if !same_index || !same_senders {
                         continue;
                     }
@@ -122,7 +122,7 @@ impl Model {
                         let (held, new) = (PgkId(held_at.2), PgkId(at.2));
                         return Err(KeyError::IndexInUse { group: group(at.1), held, new });
                     }
-                    if held.key != *key || held.only != *only {
+                    if held.key != *key || held_at.3 != only {
                         return Err(KeyError::OtherContent { group: group(at.1), pgk_id: PgkId(at.2) });
                     }
                 }
@@ -130,13 +130,14 @@ impl Model {
                     raise(&mut held.floors, floors);
                     return grant.map_or(Ok(()), |g| give(&mut held.grants, g));
                 }
-                if self.groups.keys().filter(|k| (k.0, k.1) == (at.0, at.1)).count() >= limits::GROUP_KEYS {
+                if self.groups.keys().filter(|k| (k.0, k.1, k.3) == (at.0, at.1, at.3)).count()
+                    >= limits::GROUP_KEYS
+                {
                     return Err(KeyError::Limit { what: "", limit: limits::GROUP_KEYS });
                 }
                 let mut grants = Vec::new();
                 grant.map_or(Ok(()), |g| give(&mut grants, g))?;
-                let new =
-                    ModelGroup { key: *key, only: *only, retired: false, grants, floors: floors.clone() };
+                let new = ModelGroup { key: *key, retired: false, grants, floors: floors.clone() };
                 self.groups.insert(*at, new);
             }
             Op::Grant(at, range) => give(&mut self.group(at)?.grants, *range)?,
@@ -185,29 +186,39 @@ fn told(floors: &Floors) -> Vec<Floor> {
 
 fn command(op: &Op) -> Command {
     let link = |at: &LinkAt| (ue(at.0), ue(at.1), KdSessId::new(at.2).unwrap());
+    let senders = |at: &At| at.3.map_or(PermittedSender::Any, |id| PermittedSender::Only(ue(id)));
+    let named = |at: &At| (ue(at.0), group(at.1), PgkId(at.2), senders(at));
     match op {
         Op::Local(id, true) => Command::AddLocal(ue(*id)),
         Op::Local(id, false) => Command::RemoveLocal(ue(*id)),
-        Op::Install { at, key, only, grant, floors } => Command::InstallGroup(GroupKey {
+        Op::Install { at, key, grant, floors } => Command::InstallGroup(GroupKey {
             local: ue(at.0),
             group: group(at.1),
             pgk_id: PgkId(at.2),
             pgk: Pgk::new([*key; 32]),
             suite: Suite::Aes128Gcm,
-            senders: only.map_or(PermittedSender::Any, |id| PermittedSender::Only(ue(id))),
+            senders: senders(at),
             not_before: 0,
             not_after: 100,
             grant: grant.map(range),
             floors: told(floors),
         }),
         Op::Grant(at, r) => {
-            Command::Grant { local: ue(at.0), group: group(at.1), pgk_id: PgkId(at.2), range: range(*r) }
+            let (local, group, pgk_id, senders) = named(at);
+            Command::Grant { local, group, pgk_id, senders, range: range(*r) }
         }
         Op::Floors(at, floors) => {
-            Command::Floors { local: ue(at.0), group: group(at.1), pgk_id: PgkId(at.2), floors: told(floors) }
+            let (local, group, pgk_id, senders) = named(at);
+            Command::Floors { local, group, pgk_id, senders, floors: told(floors) }
         }
-        Op::Retire(at) => Command::RetireGroup { local: ue(at.0), group: group(at.1), pgk_id: PgkId(at.2) },
-        Op::Void(at) => Command::VoidGroup { local: ue(at.0), group: group(at.1), pgk_id: PgkId(at.2) },
+        Op::Retire(at) => {
+            let (local, group, pgk_id, senders) = named(at);
+            Command::RetireGroup { local, group, pgk_id, senders }
+        }
+        Op::Void(at) => {
+            let (local, group, pgk_id, senders) = named(at);
+            Command::VoidGroup { local, group, pgk_id, senders }
+        }
         Op::Link { at, key, integrity, phase } => {
             let (local, peer, id) = link(at);
             let suite = if *integrity { Suite::Aes128Gcm } else { Suite::Eea2 };
@@ -231,16 +242,16 @@ fn read(snapshot: &Snapshot) -> Model {
     for r in snapshot.groups() {
         let found = ModelGroup {
             key: r.pgk.expose()[0],
-            only: match r.senders {
-                PermittedSender::Any => None,
-                PermittedSender::Only(id) => Some(id.get()),
-            },
             retired: r.retired,
             grants: r.grants.iter().map(|g| (g.start().get(), g.end().get())).collect(),
             floors: r.floors.iter().map(|f| (f.sender.get(), (f.ptk_id.get(), f.next_sn))).collect(),
         };
         assert_eq!(r.floors.len(), found.floors.len(), "one floor a sender");
-        assert!(model.groups.insert((r.local.get(), r.group.get(), r.pgk_id.0), found).is_none());
+        let only = match r.senders {
+            PermittedSender::Any => None,
+            PermittedSender::Only(id) => Some(id.get()),
+        };
+        assert!(model.groups.insert((r.local.get(), r.group.get(), r.pgk_id.0, only), found).is_none());
     }
     for r in snapshot.links() {
         let found = (r.kd_sess.expose()[0], r.phase);
@@ -252,7 +263,8 @@ fn read(snapshot: &Snapshot) -> Model {
 fn at() -> impl Strategy<Value = At> {
     // 33 and 1 share an index; 65 puts holders 1 and 65 into one shard.
     let id = prop_oneof![0u8..12, Just(33), Just(34)];
-    (prop_oneof![Just(1u32), Just(65), Just(2)], 1u32..3, id)
+    let only = proptest::option::weighted(0.3, 1u32..4);
+    (prop_oneof![Just(1u32), Just(65), Just(2)], 1u32..3, id, only)
 }
 
 fn grants() -> impl Strategy<Value = (u16, u16)> {
@@ -277,12 +289,11 @@ fn phase() -> impl Strategy<Value = LinkPhase> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let only = proptest::option::weighted(0.3, 1u32..4);
-    let install = (at(), 0u8..2, only, proptest::option::of(grants()), floors());
+    let install = (at(), 0u8..2, proptest::option::of(grants()), floors());
     let link = (link_at(), 0u8..2, proptest::bool::weighted(0.95), phase());
     prop_oneof![
         1 => (1u32..5, any::<bool>()).prop_map(|(id, add)| Op::Local(id, add)),
-        6 => install.prop_map(|(at, key, only, grant, floors)| Op::Install { at, key, only, grant, floors }),
+        6 => install.prop_map(|(at, key, grant, floors)| Op::Install { at, key, grant, floors }),
         2 => (at(), grants()).prop_map(|(at, r)| Op::Grant(at, r)),
         2 => (at(), floors()).prop_map(|(at, f)| Op::Floors(at, f)),
         1 => at().prop_map(Op::Retire),

@@ -117,6 +117,11 @@ impl Epoch {
         }
     }
 
+    /// Who sends under it.
+    pub(crate) fn senders(&self, owner: Layer2Id) -> PermittedSender {
+        if self.direct { PermittedSender::Any } else { PermittedSender::Only(owner) }
+    }
+
     /// What the owner's engine is given of it.
     fn group_key(&self, context: GroupContext<'_>, grant: Option<RangeInclusive<PtkId>>) -> GroupKey {
         let GroupContext { group, owner_layer2, .. } = context;
@@ -126,7 +131,7 @@ impl Epoch {
             pgk_id: self.pgk_id,
             pgk: kmulticast(context, self.number, self.pgk_id, self.suite, &self.s_m),
             suite: self.suite,
-            senders: if self.direct { PermittedSender::Any } else { PermittedSender::Only(owner_layer2) },
+            senders: self.senders(owner_layer2),
             not_before: self.not_before,
             not_after: self.not_after,
             grant,
@@ -257,7 +262,8 @@ impl Epochs {
         let GroupContext { group, owner_layer2: local, .. } = context;
         for (&old, epoch) in self.live.range(..number) {
             if !self.erase.iter().any(|&(n, _)| n == old) {
-                out.install(Command::RetireGroup { local, group, pgk_id: epoch.pgk_id });
+                let (pgk_id, senders) = (epoch.pgk_id, epoch.senders(local));
+                out.install(Command::RetireGroup { local, group, pgk_id, senders });
                 self.erase.push((old, now.saturating_add(keep)));
             }
         }
@@ -293,7 +299,8 @@ impl Epochs {
         let GroupContext { group, owner_layer2: local, .. } = context;
         self.erase.retain(|(n, _)| *n != number);
         if let Some(epoch) = self.live.remove(&number) {
-            out.install(Command::VoidGroup { local, group, pgk_id: epoch.pgk_id });
+            let (pgk_id, senders) = (epoch.pgk_id, epoch.senders(local));
+            out.install(Command::VoidGroup { local, group, pgk_id, senders });
         }
     }
 
@@ -317,6 +324,7 @@ struct Held {
     /// Of everything in the entry that an equal repeat must repeat.
     fingerprint: [u8; 32],
     direct: bool,
+    senders: PermittedSender,
     retired: bool,
     retire_at: Option<Duration>,
     erase_at: Option<Duration>,
@@ -403,9 +411,12 @@ impl KeyRing {
         let GroupKeyEntry { epoch, pgk_id, suite, direct, grant, floors, .. } = entry;
         let begins = shift(entry.not_before, source.offset);
         let future = begins > now.unix_seconds().saturating_add(TOLERANCE);
+        let owner = source.owner_layer2;
+        let senders = if direct { PermittedSender::Any } else { PermittedSender::Only(owner) };
         if !self.held.contains_key(&epoch) {
             self.make_room(epoch, pgk_id, out);
-            let held = Held { pgk_id, fingerprint, direct, retired: false, retire_at: None, erase_at: None };
+            let (retired, retire_at, erase_at) = (false, None, None);
+            let held = Held { pgk_id, fingerprint, direct, senders, retired, retire_at, erase_at };
             self.held.insert(epoch, held);
             self.newest_ever = self.newest_ever.max(epoch);
         }
@@ -414,7 +425,6 @@ impl KeyRing {
             let older = self.held.range_mut(..epoch).filter(|(_, h)| h.direct);
             older.for_each(|(_, h)| h.retire_at = h.retire_at.or(Some(at)));
         }
-        let owner = source.owner_layer2;
         let context = GroupContext { owner: source.owner, group: self.group, owner_layer2: owner };
         let not_before = if future { begins } else { 0 };
         out.install(Command::InstallGroup(GroupKey {
@@ -423,7 +433,7 @@ impl KeyRing {
             pgk_id,
             pgk: kmulticast(context, epoch, pgk_id, suite, &entry.s_m),
             suite,
-            senders: if direct { PermittedSender::Any } else { PermittedSender::Only(owner) },
+            senders,
             not_before,
             not_after,
             grant: if direct { grant } else { None },
@@ -506,15 +516,15 @@ impl KeyRing {
         if let Some(held) = self.held.get_mut(&number)
             && !std::mem::replace(&mut held.retired, true)
         {
-            let pgk_id = held.pgk_id;
-            out.install(Command::RetireGroup { local: self.local, group: self.group, pgk_id });
+            let (pgk_id, senders) = (held.pgk_id, held.senders);
+            out.install(Command::RetireGroup { local: self.local, group: self.group, pgk_id, senders });
         }
     }
 
     fn erase(&mut self, number: u64, out: &mut Queue) {
         if let Some(held) = self.held.remove(&number) {
-            let pgk_id = held.pgk_id;
-            out.install(Command::VoidGroup { local: self.local, group: self.group, pgk_id });
+            let (pgk_id, senders) = (held.pgk_id, held.senders);
+            out.install(Command::VoidGroup { local: self.local, group: self.group, pgk_id, senders });
         }
     }
 }

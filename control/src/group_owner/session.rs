@@ -73,7 +73,7 @@ pub struct Sessions {
     asked_at: Option<Duration>,
     answered_at: Option<Duration>,
     tokens: Tokens,
-    /// Somebody with a smaller Layer-2 id talks under our index: ours has to change.
+    /// Somebody with a smaller Layer-2 id talks under our index: ours changes.
     index_taken: bool,
     trust_generation: u64,
 }
@@ -219,6 +219,11 @@ impl Sessions {
         self.keys = keys;
     }
 
+    /// Whether no other talker has the index.
+    fn is_free(&self, id: PgkId) -> bool {
+        self.others.values().all(|o| o.pgk_id.index() != id.index())
+    }
+
     fn key(&self, now: Now) -> Option<&GroupPsk> {
         self.keys.iter().filter(|k| k.valid(now)).max_by_key(|k| k.not_after)
     }
@@ -242,16 +247,11 @@ impl Sessions {
         rng.fill_bytes(&mut session_id);
         let mut s_s = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *s_s);
-        // Each session of ours takes the next id, so that the one before may still be on the way.
-        // Two live PGKs of a group never share an index.
-        for _ in 0..31 {
-            self.next_pgk_id = 1 + self.next_pgk_id % 31;
-            let taken = |o: &Other| o.pgk_id.index() == PgkId(self.next_pgk_id).index();
-            if !self.others.values().any(taken) {
-                break;
-            }
-        }
-        let pgk_id = PgkId(self.next_pgk_id);
+        // Each session of ours takes the next id, so that the one before may still be on the way. Live PGKs of a group have
+        // indices of their own as far as those go; beyond 31 talkers the sender tells them apart.
+        let free = (0..31).map(|n| PgkId(1 + (self.next_pgk_id + n) % 31)).find(|id| self.is_free(*id));
+        let pgk_id = free.unwrap_or(PgkId(1 + self.next_pgk_id % 31));
+        self.next_pgk_id = pgk_id.0;
         let lifetime = self.policy.lifetime.as_secs().max(1);
         let not_after = now.unix_seconds().saturating_add(lifetime).min(key_ends);
         let left = Duration::from_secs(not_after.saturating_sub(now.unix_seconds()));
@@ -293,8 +293,7 @@ impl Sessions {
         for _ in 0..END_COPIES {
             self.announce(&mut own, true, now, rng);
         }
-        let (local, group, pgk_id) = (self.policy.layer2, self.policy.group, own.pgk_id);
-        self.out.install(Command::VoidGroup { local, group, pgk_id });
+        self.void_key(self.policy.layer2, own.pgk_id);
     }
 
     /// SESSION_KEY, each with a new time, nonce, floor and signature.
@@ -419,13 +418,9 @@ impl Sessions {
         }
         let index = proof.pgk_id.index();
         if self.own.as_ref().is_some_and(|own| own.pgk_id.index() == index) {
-            // The one with the smaller Layer-2 id keeps it; what is said again each second is taken then.
-            self.index_taken = source < self.policy.layer2;
-            return Ok(());
-        }
-        if self.others.iter().any(|((s, _), o)| *s != source && o.pgk_id.index() == index) {
-            // Those two hear each other as well: one of them changes.
-            return Ok(());
+            // The one with the smaller Layer-2 id keeps it, while there are others to be had.
+            let others = (1..=31).map(PgkId).any(|id| id.index() != index && self.is_free(id));
+            self.index_taken = source < self.policy.layer2 && others;
         }
         self.install(key, leaf, &proof, psk_end(&self.keys, m.gk_id), now);
         Ok(())
@@ -480,9 +475,16 @@ impl Sessions {
         self.others.insert(key, Other { leaf, pgk_id: proof.pgk_id, until });
     }
 
+    /// Erases the key of one talker's session; another's may have the same id.
+    fn void_key(&mut self, talker: Layer2Id, pgk_id: PgkId) {
+        let (local, group) = (self.policy.layer2, self.policy.group);
+        let senders = PermittedSender::Only(talker);
+        self.out.install(Command::VoidGroup { local, group, pgk_id, senders });
+    }
+
     fn void(&mut self, source: Layer2Id, other: Other, why: super::Ended) {
-        let (local, group, pgk_id) = (self.policy.layer2, self.policy.group, other.pgk_id);
-        self.out.install(Command::VoidGroup { local, group, pgk_id });
+        let (local, group) = (self.policy.layer2, self.policy.group);
+        self.void_key(source, other.pgk_id);
         let identity = other.leaf.identity;
         self.out.notice(Notice::Ended { group, local, peer: source, identity, why });
     }
@@ -526,7 +528,8 @@ impl Sessions {
             // We are our own granter: nobody else sends under this key.
             Event::GrantHalfUsed { local, group, pgk_id } if local == layer2 && group == group_id => {
                 if let Some(range) = self.own.as_mut().filter(|o| o.pgk_id == pgk_id).and_then(Own::grant) {
-                    self.out.install(Command::Grant { local, group, pgk_id, range });
+                    let senders = PermittedSender::Only(local);
+                    self.out.install(Command::Grant { local, group, pgk_id, senders, range });
                 }
             }
             // A session under which so much was said is followed by another.
@@ -558,8 +561,7 @@ impl Sessions {
             self.own = Some(before);
             return;
         }
-        let (local, group, pgk_id) = (self.policy.layer2, self.policy.group, before.pgk_id);
-        self.out.install(Command::VoidGroup { local, group, pgk_id });
+        self.void_key(self.policy.layer2, before.pgk_id);
     }
 
     /// After a change of roots or CRLs every talker is judged again.

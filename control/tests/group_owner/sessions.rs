@@ -97,6 +97,22 @@ fn talkers_that_pick_the_same_index_settle_it() {
 }
 
 #[test]
+fn more_talkers_than_indices_are_all_heard() {
+    let mut w = group(34);
+    for n in 1..=34 {
+        w.order(member_id(n), Order::Join);
+    }
+    w.run_for(secs(20));
+    for n in 1..=34 {
+        let others: Vec<_> = (1..=34).filter(|o| *o != n).map(member_id).collect();
+        assert_eq!(heard(&w, n), others, "heard by {n}");
+        // Its own key, and one of each other.
+        assert_eq!(w.held(member_id(n)).len(), 34);
+    }
+    assert_eq!(w.log.refused_commands, []);
+}
+
+#[test]
 fn what_ends_stays_ended() {
     let mut w = group(2);
     w.order(member_id(1), Order::Join);

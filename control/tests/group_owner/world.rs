@@ -185,7 +185,10 @@ impl World {
         let groups = self.table.current().groups().filter(|g| g.local == local);
         let gone: Vec<Command> = links
             .map(|l| Command::RemoveLink { local, peer: l.peer, id: l.id })
-            .chain(groups.map(|g| Command::VoidGroup { local, group: g.group, pgk_id: g.pgk_id }))
+            .chain(groups.map(|g| {
+                let (group, pgk_id, senders) = (g.group, g.pgk_id, g.senders);
+                Command::VoidGroup { local, group, pgk_id, senders }
+            }))
             .collect();
         gone.into_iter().for_each(|c| self.table.apply(c).unwrap());
     }

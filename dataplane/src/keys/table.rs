@@ -18,7 +18,7 @@ use crate::suite::Suite;
 
 /// Own limits.
 pub mod limits {
-    /// Live PGKs of one holder and group.
+    /// Live PGKs of one holder, group and permitted senders.
     pub const GROUP_KEYS: usize = 8;
     /// Contexts of one link.
     pub const LINK_CONTEXTS: usize = 4;
@@ -288,6 +288,9 @@ impl SharedSnapshot {
     }
 }
 
+/// What names a PGK: holder, group, id, and who may send.
+type Named = (Layer2Id, GroupId, PgkId, PermittedSender);
+
 /// The truth about keys: takes commands, publishes snapshots.
 pub struct KeyTable {
     now: Snapshot,
@@ -345,23 +348,23 @@ impl KeyTable {
                 Ok(())
             }
             Command::InstallGroup(key) => self.install_group(key),
-            Command::Grant { local, group, pgk_id, range } => {
-                self.update_group(local, group, pgk_id, |root| grant(root, range))
+            Command::Grant { local, group, pgk_id, senders, range } => {
+                self.update_group((local, group, pgk_id, senders), |root| grant(root, range))
             }
-            Command::Floors { local, group, pgk_id, floors } => {
-                self.update_group(local, group, pgk_id, |root| {
+            Command::Floors { local, group, pgk_id, senders, floors } => {
+                self.update_group((local, group, pgk_id, senders), |root| {
                     merge_floors(&mut root.floors, &floors);
                     Ok(())
                 })
             }
-            Command::RetireGroup { local, group, pgk_id } => {
-                self.update_group(local, group, pgk_id, |root| {
+            Command::RetireGroup { local, group, pgk_id, senders } => {
+                self.update_group((local, group, pgk_id, senders), |root| {
                     root.retired = true;
                     Ok(())
                 })
             }
-            Command::VoidGroup { local, group, pgk_id } => {
-                let i = self.find_group(local, group, pgk_id)?;
+            Command::VoidGroup { local, group, pgk_id, senders } => {
+                let i = self.find_group((local, group, pgk_id, senders))?;
                 self.now.groups.get_mut(local.get()).remove(i);
                 Ok(())
             }
@@ -375,20 +378,20 @@ impl KeyTable {
         }
     }
 
-    fn find_group(&self, local: Layer2Id, group: GroupId, pgk_id: PgkId) -> Result<usize, KeyError> {
-        let here = |r: &Arc<GroupRoot>| r.local == local && r.group == group && r.pgk_id == pgk_id;
+    fn find_group(&self, named: Named) -> Result<usize, KeyError> {
+        let (local, group, pgk_id, _) = named;
+        let here = |r: &Arc<GroupRoot>| (r.local, r.group, r.pgk_id, r.senders) == named;
         let unknown = || KeyError::Unknown(format!("PGK {} of group {group} held by {local}", pgk_id.0));
         self.now.groups.get(local.get()).iter().position(here).ok_or_else(unknown)
     }
 
     fn update_group(
         &mut self,
-        local: Layer2Id,
-        group: GroupId,
-        pgk_id: PgkId,
+        named: Named,
         change: impl FnOnce(&mut GroupRoot) -> Result<(), KeyError>,
     ) -> Result<(), KeyError> {
-        let i = self.find_group(local, group, pgk_id)?;
+        let (local, ..) = named;
+        let i = self.find_group(named)?;
         let mut root = GroupRoot::clone(&self.now.groups.get(local.get())[i]);
         change(&mut root)?;
         self.now.groups.get_mut(local.get())[i] = Arc::new(root);
@@ -414,13 +417,16 @@ impl KeyTable {
             });
         }
         let mine = self.now.groups.get(key.local.get()).iter();
-        let live = mine.filter(|r| r.local == key.local && r.group == key.group).count();
+        let of_these =
+            |r: &&Arc<GroupRoot>| r.local == key.local && r.group == key.group && r.senders == key.senders;
+        let live = mine.filter(of_these).count();
+        let named = (key.local, key.group, key.pgk_id, key.senders);
         let is_there = match self.reads_along {
             true => self.now.groups().any(|r| r.group == key.group && same_key(r)),
-            false => self.find_group(key.local, key.group, key.pgk_id).is_ok(),
+            false => self.find_group(named).is_ok(),
         };
         if is_there {
-            return self.update_group(key.local, key.group, key.pgk_id, |root| {
+            return self.update_group(named, |root| {
                 if let Some(range) = key.grant.clone() {
                     grant(root, range)?;
                 }
@@ -429,7 +435,8 @@ impl KeyTable {
             });
         }
         if live >= limits::GROUP_KEYS && !self.reads_along {
-            return Err(KeyError::Limit { what: "live PGKs of a group", limit: limits::GROUP_KEYS });
+            let what = "live PGKs of a group and its senders";
+            return Err(KeyError::Limit { what, limit: limits::GROUP_KEYS });
         }
         self.serial += 1;
         let mut root = GroupRoot {

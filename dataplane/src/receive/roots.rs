@@ -59,7 +59,7 @@ impl Receivers {
             None => roots.push(root.clone()),
         }
         self.expiry = self.expiry.min(root.not_after);
-        for floor in &root.floors {
+        for floor in root.floors.iter().filter(|f| root.permits(f.sender)) {
             let address = Address::group(root.group, floor.sender);
             if let Some(state) = self.senders.get_mut(&(address, root.pgk_id)) {
                 // What is verified already has its window; only what never was seen is moved up to the floor.
@@ -71,23 +71,29 @@ impl Receivers {
     pub(crate) fn remove_group(&mut self, root: &GroupRoot, ciphers: &mut Ciphers) {
         if let Some(roots) = self.groups.get_mut(&root.group) {
             roots.retain(|r| r.serial != root.serial);
-            if roots.iter().any(|r| r.pgk_id == root.pgk_id) {
+            let same = |r: &Arc<GroupRoot>| {
+                r.pgk_id == root.pgk_id && r.senders == root.senders && *r.pgk == *root.pgk
+            };
+            if roots.iter().any(same) {
                 return; // another of our UEs holds the same PGK
             }
             if roots.is_empty() {
                 self.groups.remove(&root.group);
             }
         }
-        self.forget_senders(root.group, root.pgk_id, ciphers);
+        self.forget_senders(root, ciphers);
     }
 
-    fn forget_senders(&mut self, group: GroupId, pgk_id: PgkId, ciphers: &mut Ciphers) {
-        let of_group = |a: &Address| a.destination() == Destination::Group(group);
-        self.senders.retain(|(address, id), _| !(of_group(address) && *id == pgk_id));
+    /// Erases what there is of those who may send under a PGK. Another sender's PGK with the same index keeps its contexts:
+    /// with them would go what is known as seen.
+    fn forget_senders(&mut self, root: &GroupRoot, ciphers: &mut Ciphers) {
+        let of_root =
+            |a: &Address| a.destination() == Destination::Group(root.group) && root.permits(a.source());
+        self.senders.retain(|(address, id), _| !(of_root(address) && *id == root.pgk_id));
         let stale: Vec<u32> = self
             .contexts
             .iter()
-            .filter(|(_, c)| of_group(&c.id().address) && c.id().index() == pgk_id.index())
+            .filter(|(_, c)| of_root(&c.id().address) && c.id().index() == root.pgk_id.index())
             .map(|(i, _)| i)
             .collect();
         for context in stale {
@@ -103,15 +109,10 @@ impl Receivers {
         if now <= self.expiry {
             return;
         }
-        let over: Vec<(GroupId, PgkId)> = self
-            .groups
-            .values()
-            .flatten()
-            .filter(|r| now > r.not_after)
-            .map(|r| (r.group, r.pgk_id))
-            .collect();
-        for (group, pgk_id) in over {
-            self.forget_senders(group, pgk_id, ciphers);
+        let over: Vec<Arc<GroupRoot>> =
+            self.groups.values().flatten().filter(|r| now > r.not_after).cloned().collect();
+        for root in over {
+            self.forget_senders(&root, ciphers);
         }
         let ahead = self.groups.values().flatten().map(|r| r.not_after).filter(|&t| t >= now);
         self.expiry = ahead.min().unwrap_or(u64::MAX);

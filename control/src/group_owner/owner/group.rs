@@ -655,7 +655,10 @@ impl Group {
         let (local, group) = (self.policy.owner, self.policy.group);
         let Some(epoch) = self.epochs.by_pgk_id(pgk_id) else { return };
         match epoch.grant(group, local, &mut *core.store) {
-            Ok(Some(range)) => core.out.install(Command::Grant { local, group, pgk_id, range }),
+            Ok(Some(range)) => {
+                let senders = epoch.senders(local);
+                core.out.install(Command::Grant { local, group, pgk_id, senders, range });
+            }
             // Used up: the change of the key that half of them asked for is under way.
             Ok(None) => {}
             Err(e) => core.store_failed(&e),
