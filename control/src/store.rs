@@ -6,6 +6,7 @@
 pub mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pc5_dataplane::ids::{GroupId, Layer2Id, PtkId};
 use pc5_dataplane::keys::UnixSeconds;
@@ -195,5 +196,71 @@ impl Store for MemoryStore {
         self.writable()?;
         self.crls.insert(*issuer, der.to_vec());
         Ok(())
+    }
+}
+
+/// One store that several procedures of a device share.
+#[derive(Clone)]
+pub struct SharedStore(Arc<Mutex<Box<dyn Store>>>);
+
+impl SharedStore {
+    /// Takes it in.
+    pub fn new(store: Box<dyn Store>) -> Self {
+        Self(Arc::new(Mutex::new(store)))
+    }
+
+    /// What a panicking procedure left is as good as before: every write is whole or not at all.
+    fn store(&self) -> MutexGuard<'_, Box<dyn Store>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for SharedStore {
+    fn epochs_reserved(&self, group: GroupId) -> u64 {
+        self.store().epochs_reserved(group)
+    }
+
+    fn reserve_epochs(&mut self, group: GroupId, through: u64) -> Result<(), StoreError> {
+        self.store().reserve_epochs(group, through)
+    }
+
+    fn record_grants(&mut self, group: GroupId, epoch: u64, grants: &[Granted]) -> Result<(), StoreError> {
+        self.store().record_grants(group, epoch, grants)
+    }
+
+    fn bindings(&self, group: GroupId) -> Vec<Binding> {
+        self.store().bindings(group)
+    }
+
+    fn bind(&mut self, binding: Binding) -> Result<(), StoreError> {
+        self.store().bind(binding)
+    }
+
+    fn unbind(&mut self, group: GroupId, layer2: Layer2Id) -> Result<(), StoreError> {
+        self.store().unbind(group, layer2)
+    }
+
+    fn evicted(&self, group: GroupId) -> BTreeSet<Identity> {
+        self.store().evicted(group)
+    }
+
+    fn set_evicted(&mut self, group: GroupId, identity: &Identity, evicted: bool) -> Result<(), StoreError> {
+        self.store().set_evicted(group, identity, evicted)
+    }
+
+    fn time_floor(&self) -> UnixSeconds {
+        self.store().time_floor()
+    }
+
+    fn raise_time_floor(&mut self, to: UnixSeconds) -> Result<(), StoreError> {
+        self.store().raise_time_floor(to)
+    }
+
+    fn crls(&self) -> Vec<Vec<u8>> {
+        self.store().crls()
+    }
+
+    fn keep_crl(&mut self, issuer: &IssuerId, der: &[u8]) -> Result<(), StoreError> {
+        self.store().keep_crl(issuer, der)
     }
 }

@@ -15,9 +15,9 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Order {
     /// Join the owner now.
-    Connect(Common),
+    Connect(OfGroup),
     /// Leave the owner.
-    Release(Common),
+    Release(OfGroup),
     /// New session keys (contribution 6.3.4.5).
     Rekey {
         /// Layer-2 id of the other side, 6 hexadecimal digits; not needed where there is one link.
@@ -28,6 +28,15 @@ enum Order {
         #[command(flatten)]
         common: Common,
     },
+}
+
+#[derive(clap::Args)]
+struct OfGroup {
+    /// ProSe Layer-2 group id, where the UE is a member of several; all of them unless named.
+    #[arg(long)]
+    group: Option<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(clap::Args)]
@@ -42,8 +51,8 @@ struct Common {
 /// Gives the order.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let (ask, c) = match args.order {
-        Order::Connect(c) => (Ask::Connect, c),
-        Order::Release(c) => (Ask::Release, c),
+        Order::Connect(OfGroup { group, common }) => (Ask::Connect { group }, common),
+        Order::Release(OfGroup { group, common }) => (Ask::Release { group }, common),
         Order::Rekey { peer, refresh, common } => (Ask::RekeyLink { peer, refresh }, common),
     };
     c.daemon.order(ask, c.output)

@@ -194,7 +194,7 @@ fn runtime_text(out: &mut String, r: &Runtime) {
             p.refused.join(", ")
         ),
     );
-    if let Some((name, mtu)) = &r.data.tun {
+    for (name, mtu) in r.data.tun.iter().chain(&r.data.more_tuns) {
         line("tun", format!("{name}, MTU {mtu}"));
     }
     for p in &r.data.ports {

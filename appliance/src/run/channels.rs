@@ -35,8 +35,8 @@ pub(crate) enum ToData {
     Audience { group: GroupId, by_link: Vec<Layer2Id> },
     /// Owner: a group is sent under another key.
     Changed { group: GroupId },
-    /// UE: where data goes, or that there is no link.
-    Uplink(Option<Layer2Id>),
+    /// UE: where the data of one membership goes, or that it has no link.
+    Uplink { local: Layer2Id, owner: Option<Layer2Id> },
     /// Tell how it stands.
     Status(Sender<DataStatus>),
     /// End.
@@ -132,7 +132,9 @@ impl DataHandle {
             ToData::Changed { group } => return self.tell_all(|| ToData::Changed { group: *group }),
             ToData::Stop => return self.tell_all(|| ToData::Stop),
             // The bridge is one for all; a UE has one worker.
-            ToData::Joined { .. } | ToData::Left { .. } | ToData::Audience { .. } | ToData::Uplink(_) => 0,
+            ToData::Joined { .. } | ToData::Left { .. } | ToData::Audience { .. } | ToData::Uplink { .. } => {
+                0
+            }
         };
         if let Some(worker) = self.0.get(worker) {
             worker.tell(message);

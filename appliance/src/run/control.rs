@@ -7,23 +7,21 @@
 //! ```
 
 mod orders;
+mod procedure;
 mod screens;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use getrandom::SysRng;
 use pc5_control::clock::Now;
 use pc5_control::credential::Identity;
-use pc5_control::group_owner::{
-    Ended, Input, Member, MemberState, Notice, Order, Output, Owner, Sessions, SharedTrust,
-};
+use pc5_control::group_owner::{Ended, Input, Notice, Order, Output, SharedTrust};
 use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::keys::Event;
 use pc5_dataplane::keys::table::KeyTable;
-use rand_core::UnwrapErr;
 use tracing::{debug, error, info, warn};
 
+pub(crate) use self::procedure::{Kind, Membership, Procedure};
 use super::channels::{ControlInbox, DataHandle, ToControl, ToData};
 use super::events::{self, Events};
 use super::keylog::KeyLog;
@@ -44,42 +42,6 @@ mod limits {
     pub(super) const SLEEP: Duration = Duration::from_secs(1);
     /// Messages that nobody vouches for taken in a row before looking at those that are proved.
     pub(super) const CLAIMED_IN_A_ROW: usize = 8;
-}
-
-/// The procedures of this station.
-pub(crate) enum Procedure {
-    Owner(Box<Owner>),
-    Member(Box<Member>),
-    /// A member of a group without owner.
-    Sessions(Box<Sessions>),
-}
-
-impl Procedure {
-    fn handle(&mut self, input: Input, now: Now) {
-        // A system without randomness cannot make keys: nothing to do but stop.
-        let rng = &mut UnwrapErr(SysRng);
-        match self {
-            Self::Owner(owner) => owner.handle(input, now, rng),
-            Self::Member(member) => member.handle(input, now, rng),
-            Self::Sessions(sessions) => sessions.handle(input, now, rng),
-        }
-    }
-
-    fn poll(&mut self) -> Option<Output> {
-        match self {
-            Self::Owner(owner) => owner.poll(),
-            Self::Member(member) => member.poll(),
-            Self::Sessions(sessions) => sessions.poll(),
-        }
-    }
-
-    fn deadline(&self) -> Option<Duration> {
-        match self {
-            Self::Owner(owner) => owner.deadline(),
-            Self::Member(member) => member.deadline(),
-            Self::Sessions(sessions) => sessions.deadline(),
-        }
-    }
 }
 
 /// What is known of the station and does not change.
@@ -118,10 +80,10 @@ pub(crate) struct Control {
     began: Instant,
     baseline: Baseline,
     notices: BTreeMap<String, u64>,
-    /// Confirmed links of a UE: the owner and who it is.
-    uplink: Option<(Layer2Id, Identity)>,
-    /// UE: when it began to join, until a group frame has verified.
-    joining_since: Option<Instant>,
+    /// Confirmed links of a UE, by its own Layer-2 id: the owner and who it is.
+    uplinks: BTreeMap<Layer2Id, (Layer2Id, Identity)>,
+    /// UE: when it began to join, by its own Layer-2 id, until a group frame has verified.
+    joining_since: BTreeMap<Layer2Id, Instant>,
     late_entry: Option<Duration>,
     ended: Option<Option<String>>,
     pulse: Pulse,
@@ -148,8 +110,8 @@ impl Control {
             began,
             baseline: Baseline { at: began, counts: BTreeMap::new() },
             notices: BTreeMap::new(),
-            uplink: None,
-            joining_since: None,
+            uplinks: BTreeMap::new(),
+            joining_since: BTreeMap::new(),
             late_entry: None,
             ended: None,
             pulse: Pulse::default(),
@@ -168,8 +130,9 @@ impl Control {
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         match &self.procedure {
             Procedure::Owner(_) => self.input(Input::Time),
-            Procedure::Member(_) | Procedure::Sessions(_) => {
-                self.joining_since = Some(Instant::now());
+            Procedure::Ue(memberships) => {
+                let now = Instant::now();
+                self.joining_since = memberships.iter().map(|m| (m.layer2, now)).collect();
                 self.input(Input::Order(Order::Join));
             }
         }
@@ -185,18 +148,10 @@ impl Control {
         service_manager::stopping();
         self.input(Input::Order(Order::Leave));
         let until = Instant::now() + limits::DRAIN;
-        while self.ended.is_none() && !self.is_apart() && Instant::now() < until {
+        while self.ended.is_none() && !self.procedure.is_apart(self.now()) && Instant::now() < until {
             self.turn(Duration::from_millis(50));
         }
         Ok(())
-    }
-
-    fn is_apart(&self) -> bool {
-        match &self.procedure {
-            Procedure::Owner(owner) => owner.members(self.now()).next().is_none(),
-            Procedure::Member(member) => member.state() == MemberState::Apart,
-            Procedure::Sessions(sessions) => sessions.own().is_none(),
-        }
     }
 
     fn now(&self) -> Now {
@@ -232,8 +187,8 @@ impl Control {
     fn take(&mut self, message: ToControl) -> Option<i32> {
         match message {
             ToControl::Event(Event::Signalling(s)) => self.input(Input::Frame(s)),
-            ToControl::Event(event @ Event::GroupFirstVerified { .. }) => {
-                self.entered();
+            ToControl::Event(event @ Event::GroupFirstVerified { local, .. }) => {
+                self.entered(local);
                 self.input(Input::Engine(event));
             }
             ToControl::Event(event) => self.input(Input::Engine(event)),
@@ -283,8 +238,8 @@ impl Control {
     }
 
     /// A group frame verified: the first one since the join began is the end of a UE's entry.
-    fn entered(&mut self) {
-        let Some(since) = self.joining_since.take() else { return };
+    fn entered(&mut self, local: Layer2Id) {
+        let Some(since) = self.joining_since.remove(&local) else { return };
         let took = since.elapsed();
         info!(?took, "first verified group frame since the join began");
         self.late_entry = Some(took);
@@ -295,6 +250,21 @@ impl Control {
     fn input(&mut self, input: Input) {
         let now = self.now();
         self.procedure.handle(input, now);
+        self.carry_out();
+    }
+
+    /// Hands something to one membership alone.
+    fn input_of(&mut self, group: GroupId, input: Input) {
+        let now = self.now();
+        if let Procedure::Ue(memberships) = &mut self.procedure
+            && let Some(membership) = memberships.iter_mut().find(|m| m.group == group)
+        {
+            membership.handle(input, now);
+        }
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
         while let Some(output) = self.procedure.poll() {
             match output {
                 Output::Install(command) => {
@@ -324,18 +294,20 @@ impl Control {
                     let identity = identity.clone();
                     self.data.tell(ToData::Joined { owner: *local, member: *peer, identity });
                 } else {
-                    self.uplink = Some((*peer, identity.clone()));
-                    self.data.tell(ToData::Uplink(Some(*peer)));
+                    self.uplinks.insert(*local, (*peer, identity.clone()));
+                    self.data.tell(ToData::Uplink { local: *local, owner: Some(*peer) });
                 }
             }
             Notice::Ended { group, local, peer, identity, why } => {
                 info!(%group, %peer, %identity, ?why, "link ended");
                 if owner {
                     self.data.tell(ToData::Left { owner: *local, member: *peer });
-                } else if *why != Ended::Replaced && self.uplink.as_ref().is_some_and(|(id, _)| id == peer) {
-                    self.uplink = None;
-                    self.joining_since = Some(Instant::now());
-                    self.data.tell(ToData::Uplink(None));
+                } else if *why != Ended::Replaced
+                    && self.uplinks.get(local).is_some_and(|(owner, _)| owner == peer)
+                {
+                    self.uplinks.remove(local);
+                    self.joining_since.insert(*local, Instant::now());
+                    self.data.tell(ToData::Uplink { local: *local, owner: None });
                 }
             }
             Notice::Audience { group, by_link, .. } => {

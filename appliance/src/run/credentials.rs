@@ -75,7 +75,7 @@ pub(crate) fn read(
 fn duties(station: &Station) -> Vec<(GroupId, Role)> {
     match station {
         Station::Owner(owner) => owner.groups.iter().map(|g| (g.group, Role::Owner)).collect(),
-        Station::Ue(ue) => vec![(ue.policy.group, Role::Member)],
+        Station::Ue(ues) => ues.iter().map(|ue| (ue.policy.group, Role::Member)).collect(),
     }
 }
 

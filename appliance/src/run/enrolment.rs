@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::admin::{self, AdminSocket};
-use super::config::{Config, Est, KeySource, Port, Station};
+use super::config::{Config, Est, KeySource, Port, Station, UeConfig};
 use super::credentials;
 use super::network::{Reach, client, runtime, unix_in, write, write_chain};
 use super::privileges::User;
@@ -301,8 +301,10 @@ fn configured(config: &Config) -> Screen {
             let rows = owner.groups.iter().map(|g| row(g.group.to_string(), g.owner.to_string(), "owner"));
             ("owner", rows.collect())
         }
-        Station::Ue(ue) => {
-            ("ue", vec![row(ue.policy.group.to_string(), ue.policy.layer2.to_string(), "member")])
+        Station::Ue(ues) => {
+            let row =
+                |ue: &UeConfig| row(ue.policy.group.to_string(), ue.policy.layer2.to_string(), "member");
+            ("ue", ues.iter().map(row).collect())
         }
     };
     let name = match &config.port {

@@ -37,7 +37,7 @@ use pc5_control::codec::segment::limits::SDU;
 use pc5_control::group_owner::{Device, GroupPsk, Member, Owner, Sessions};
 use pc5_control::policy::{OwnerPolicy, SessionPolicy};
 use pc5_control::store::sqlite::SqliteStore;
-use pc5_control::store::{MemoryStore, Store};
+use pc5_control::store::{MemoryStore, SharedStore, Store};
 use pc5_dataplane::engine::{Engine, EngineConfig};
 use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::io::tun::Tun;
@@ -49,8 +49,8 @@ use tracing::{info, warn};
 use self::admin::AdminSocket;
 use self::bridge::Bridge;
 use self::channels::{ControlHandle, ToControl, ToData};
-use self::config::{Config, OwnerConfig, Port, Station};
-use self::control::{Control, Facts, Procedure};
+use self::config::{Config, OwnerConfig, Port, Station, UeConfig};
+use self::control::{Control, Facts, Kind, Membership, Procedure};
 use self::data::{DataPlane, Mail, UeData};
 use self::enrolment::Enrolment;
 use self::events::Events;
@@ -89,7 +89,9 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     credentials::read(&config, key.clone(), &MemoryStore::default())?;
     let group_keys = match &config.station {
         Station::Owner(_) => Vec::new(),
-        Station::Ue(ue) => group_keys::read(&ue.group_keys)?,
+        Station::Ue(ues) => {
+            ues.iter().map(|ue| group_keys::read(&ue.group_keys)).collect::<anyhow::Result<Vec<_>>>()?
+        }
     };
     let Opened { way, refused, signalling, data: data_ports } = open_port(&config.port, config.workers)?;
     let longest = data_ports.iter().map(|port| port.max_frame()).min().unwrap_or(0);
@@ -109,9 +111,11 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         Some(admin) => admin,
         None => AdminSocket::bind(&config.admin, &user)?,
     };
-    let device = match &config.station {
-        Station::Owner(_) => None,
-        Station::Ue(ue) => Some(tun::open(&ue.tun, max_frame)?),
+    let devices = match &config.station {
+        Station::Owner(_) => Vec::new(),
+        Station::Ue(ues) => {
+            ues.iter().map(|ue| tun::open(&ue.tun, max_frame)).collect::<anyhow::Result<Vec<_>>>()?
+        }
     };
     if user.is_root() {
         warn!("the daemon stays root, without capabilities: write `user`, and give it the folder of `state`");
@@ -138,7 +142,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let (fetching, fetched_for) = (config.clone(), credential.clone());
     let reloader = Reloader::new(config.clone(), key, credential.trust.clone());
     let (roles, procedure, groups) =
-        station(config.station.clone(), credential, store, device, group_keys, sdu, config.workers)?;
+        station(config.station.clone(), credential, store, (devices, group_keys), sdu, config.workers)?;
 
     let table = KeyTable::new();
     let (data, inboxes) = channels::to_data(config.workers)?;
@@ -201,8 +205,7 @@ fn station(
     station: Station,
     device: Device,
     store: Box<dyn Store>,
-    tun: Option<Tun>,
-    group_keys: Vec<GroupPsk>,
+    (tuns, group_keys): (Vec<Tun>, Vec<Vec<GroupPsk>>),
     sdu: usize,
     workers: usize,
 ) -> anyhow::Result<Made> {
@@ -219,29 +222,44 @@ fn station(
             let owner = Owner::new(device, policy, groups, store)?;
             Ok((roles, Procedure::Owner(Box::new(owner)), ids))
         }
-        Station::Ue(ue) => {
-            let tun = tun.context("a UE without a device")?;
-            info!(device = tun.name(), mtu = tun.mtu(), "TUN");
-            let mut policy = ue.policy;
-            policy.sdu = sdu;
-            let (group, layer2) = (policy.group, policy.layer2);
-            let addresses = ue.tun.addresses.iter().map(ipnet::IpNet::addr).collect();
-            let broadcasts = ue.tun.addresses.iter().filter_map(tun::broadcast).collect();
-            let mut data = UeData::new(tun, layer2, group, addresses, broadcasts);
-            if !group_keys.is_empty() {
-                data.has_no_owner();
-                let mut sessions = SessionPolicy::new(group, layer2);
-                (sessions.sdu, sessions.suites) = (sdu, policy.suites);
-                sessions.suite = *sessions.suites.first().unwrap_or(&sessions.suite);
-                let sessions = Sessions::new(device, sessions, group_keys, store);
-                let procedure = Procedure::Sessions(Box::new(sessions));
-                return Ok((vec![data::Role::Ue(Box::new(data))], procedure, vec![(group, layer2)]));
-            }
-            let role = data::Role::Ue(Box::new(data));
-            let member = Member::new(device, policy, store);
-            Ok((vec![role], Procedure::Member(Box::new(member)), vec![(group, layer2)]))
+        Station::Ue(ues) => {
+            let store = SharedStore::new(store);
+            let ids = ues.iter().map(|ue| (ue.policy.group, ue.policy.layer2)).collect();
+            let made = ues.into_iter().zip(tuns).zip(group_keys).map(|((ue, tun), keys)| {
+                info!(device = tun.name(), mtu = tun.mtu(), "TUN");
+                membership(ue, tun, keys, sdu, device.clone(), Box::new(store.clone()))
+            });
+            let (memberships, data) = made.unzip();
+            Ok((vec![data::Role::Ue(data)], Procedure::Ue(memberships), ids))
         }
     }
+}
+
+/// A UE in one group: its procedure, and its side of user data.
+fn membership(
+    ue: UeConfig,
+    tun: Tun,
+    group_keys: Vec<GroupPsk>,
+    sdu: usize,
+    device: Device,
+    store: Box<dyn Store>,
+) -> (Membership, UeData) {
+    let mut policy = ue.policy;
+    policy.sdu = sdu;
+    let (group, layer2) = (policy.group, policy.layer2);
+    let addresses = ue.tun.addresses.iter().map(ipnet::IpNet::addr).collect();
+    let broadcasts = ue.tun.addresses.iter().filter_map(tun::broadcast).collect();
+    let mut data = UeData::new(tun, layer2, group, addresses, broadcasts);
+    let kind = if group_keys.is_empty() {
+        Kind::Member(Box::new(Member::new(device, policy, store)))
+    } else {
+        data.has_no_owner();
+        let mut sessions = SessionPolicy::new(group, layer2);
+        (sessions.sdu, sessions.suites) = (sdu, policy.suites);
+        sessions.suite = *sessions.suites.first().unwrap_or(&sessions.suite);
+        Kind::Sessions(Box::new(Sessions::new(device, sessions, group_keys, store)))
+    };
+    (Membership { group, layer2, kind }, data)
 }
 
 /// Ports, and how they came to be.

@@ -116,6 +116,9 @@ pub(crate) struct DataStatus {
     pub advisory_windows: bool,
     /// TUN device and its MTU.
     pub tun: Option<(String, usize)>,
+    /// Those of further memberships.
+    #[serde(default)]
+    pub more_tuns: Vec<(String, usize)>,
     /// Inner addresses by member's Layer-2 id.
     pub stations: BTreeMap<String, Vec<String>>,
 }
@@ -156,6 +159,7 @@ impl DataStatus {
         self.receiving_contexts += other.receiving_contexts;
         self.advisory_windows |= other.advisory_windows;
         self.tun = self.tun.take().or(other.tun);
+        self.more_tuns.extend(other.more_tuns);
         self.stations.extend(other.stations);
     }
 
@@ -242,10 +246,16 @@ pub(crate) enum Ask {
     Readmit { identity: String, group: Option<String> },
     /// Re-key a link.
     RekeyLink { peer: Option<String>, refresh: bool },
-    /// UE: join now.
-    Connect,
-    /// UE: leave.
-    Release,
+    /// UE: join now, in one group or in all.
+    Connect {
+        #[serde(default)]
+        group: Option<String>,
+    },
+    /// UE: leave one group, or all.
+    Release {
+        #[serde(default)]
+        group: Option<String>,
+    },
     /// Prometheus text.
     Metrics,
     /// From now on one line of JSON for every event, see [`EventLine`].

@@ -330,8 +330,13 @@ impl Node {
 
 /// A UDP socket in a UE's namespace that hears the multicast address too.
 pub(crate) fn listener(node: &Node, n: u8) -> UdpSocket {
+    listener_in(node, &format!("10.77.0.{n}"))
+}
+
+/// The same, on the device that has an address.
+pub(crate) fn listener_in(node: &Node, address: &str) -> UdpSocket {
     let socket = listener_at(node, 7000);
-    socket.join_multicast_v4(&MULTICAST, &Ipv4Addr::new(10, 77, 0, n)).unwrap();
+    socket.join_multicast_v4(&MULTICAST, &address.parse().unwrap()).unwrap();
     socket
 }
 
@@ -351,10 +356,16 @@ pub(crate) fn listener_at(node: &Node, port: u16) -> UdpSocket {
 
 /// A UDP socket in a UE's namespace to send from, also to the multicast address.
 pub(crate) fn talker(node: &Node, n: u8) -> UdpSocket {
+    talker_from(node, &format!("10.77.0.{n}"))
+}
+
+/// The same, from the device that has an address.
+pub(crate) fn talker_from(node: &Node, address: &str) -> UdpSocket {
+    let address: Ipv4Addr = address.parse().unwrap();
     let open = || {
         let s = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-        s.bind(&SocketAddr::from(([10, 77, 0, n], 0)).into()).unwrap();
-        s.set_multicast_if_v4(&Ipv4Addr::new(10, 77, 0, n)).unwrap();
+        s.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        s.set_multicast_if_v4(&address).unwrap();
         UdpSocket::from(s)
     };
     node.space.inside(open).unwrap()

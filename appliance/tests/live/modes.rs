@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use crate::lab::{Lab, Node, Text, listener, octets, talker};
+use serde_json::Value;
+
+use crate::lab::{Lab, Node, Text, listener, listener_in, octets, talker, talker_from};
 use crate::wire::{Eavesdropper, readable};
 
 /// A UE of a group, with its owner's Layer-2 id.
@@ -64,6 +66,80 @@ fn groups_and_owners_on_one_wire_keep_apart() {
     let pgks: std::collections::BTreeSet<&str> =
         keys.lines().filter(|l| l.starts_with("GROUP")).filter_map(|l| l.split(' ').next_back()).collect();
     assert!(pgks.len() >= 3, "each group at each owner has keys of its own");
+}
+
+#[test]
+fn one_ue_is_a_member_of_two_groups_at_once() {
+    let Some(lab) = Lab::new("modes: memberships") else { return };
+    let group = |id: &str, owner: &str, network: &str| {
+        format!("[[group]]\nid = \"{id}\"\nowner = \"{owner}\"\nnetworks = [\"{network}\"]\n")
+    };
+    let owner =
+        |name: &str, group: String| lab.node(name, "owner", &Text { tables: group, ..Text::default() });
+    let mut first = owner("go-1", group("f00001", "fffffe", "10.77.0.0/24"));
+    let mut second = owner("go-2", group("f00002", "fffffd", "10.78.0.0/24"));
+    let more = "[[membership]]\ngroup = \"f00002\"\nlayer2 = \"000101\"\n\
+                [membership.tun]\nname = \"pc5-2\"\naddresses = [\"10.78.0.1/24\"]\n";
+    let both = Text { tables: Text::ue(1).tables + more, ..Text::default() };
+    let other = Text::ue(3).tables.replace("f00001", "f00002").replace("10.77.", "10.78.");
+    let mut ues = [
+        lab.node("ue-1", "ue", &both),
+        lab.ue(2),
+        lab.node("ue-3", "ue", &Text { tables: other, ..Text::default() }),
+    ];
+    let eve = lab.station("eve");
+    let eavesdropper = Eavesdropper::new(&eve);
+    first.start();
+    second.start();
+    ues.iter_mut().for_each(Node::start);
+    first.await_members(2);
+    second.await_members(2);
+    let joined = |s: &Value| {
+        let groups = s["groups"].as_array().unwrap();
+        groups.iter().filter(|g| g["state"] == "joined" && g["epoch"] != 0).count()
+    };
+    let shown = ues[0].await_show("groups", |s| joined(s) == 2);
+    assert_eq!([&shown["groups"][0]["group"], &shown["groups"][1]["group"]], ["f00001", "f00002"]);
+    ues[1..].iter().for_each(Node::await_joined);
+    for (at, to) in [(0, "10.77.0.2"), (0, "10.78.0.3"), (1, "10.77.0.1"), (2, "10.78.0.1")] {
+        assert!(ues[at].ping(to), "{to}\n{}\n{}\n{}", ues[at].story(), first.story(), second.story());
+    }
+
+    // What is said in one group is not heard in the other, whoever is in both.
+    let ears = [listener(&ues[1], 2), listener_in(&ues[2], "10.78.0.3")];
+    let talkers = ["10.77.0.1", "10.78.0.1"].map(|from| talker_from(&ues[0], from));
+    let mut buffer = [0; 2_048];
+    for (i, talker) in talkers.iter().enumerate() {
+        let payload = octets(1_000);
+        talker.send_to(&payload, "239.77.0.1:7000").unwrap();
+        let heard = ears.each_ref().map(|e| e.recv(&mut buffer).is_ok_and(|n| buffer[..n] == payload));
+        assert_eq!(heard, [i == 0, i == 1], "{}", ues[0].story());
+    }
+    let payload = octets(1_000);
+    talker(&ues[1], 2).send_to(&payload, "239.77.0.1:7000").unwrap();
+    assert!(!ears[1].recv(&mut buffer).is_ok_and(|n| buffer[..n] == payload));
+    assert_eq!(readable(&payload, &eavesdropper.frames()), 0);
+
+    // It leaves one of them and stays in the other.
+    let said = ues[0].ask(&["link", "release", "--group", "f00002"]);
+    assert!(said.status.success(), "{}", crate::lab::said(&said));
+    second.await_show("groups", |s| s["groups"][0]["members"] == 1);
+    ues[0]
+        .await_show("groups", |s| s["groups"][1]["state"] == "apart" && s["groups"][0]["state"] == "joined");
+    assert!(ues[0].ping("10.77.0.2"));
+    let links = ues[0].show("links").unwrap();
+    assert!(links["links"].as_array().unwrap().iter().all(|l| l["local"] == "000001"), "{links:#}");
+    assert!(ues[0].ask(&["link", "connect", "--group", "f00002"]).status.success());
+    ues[0].await_show("groups", |s| joined(s) == 2);
+    // Evicted from one group, it is a member of the other.
+    assert!(first.ask(&["group", "evict", "pc5:001-01:ue:ue-1"]).status.success());
+    ues[0]
+        .await_show("groups", |s| s["groups"][0]["state"] != "joined" && s["groups"][1]["state"] == "joined");
+    assert!(ues[0].ping("10.78.0.3"), "{}", ues[0].story());
+    for node in [&first, &second].into_iter().chain(&ues) {
+        node.assert_adds_up();
+    }
+    assert!(ues[0].stop(), "{}", ues[0].log());
 }
 
 #[test]

@@ -280,8 +280,19 @@ pub enum Notice {
     },
 }
 
-/// Takes a CRL in: judged, kept, told. Returns whether it is a new one, to be handed on.
-fn take_crl(device: &Device, store: &mut dyn Store, der: &[u8], now: Now, out: &mut Queue) -> bool {
+/// What taking a CRL in came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TakenCrl {
+    /// It is new here.
+    New,
+    /// It was here already: another procedure of this device may have taken it in a moment ago.
+    Held,
+    /// It is not believed.
+    Refused,
+}
+
+/// Takes a CRL in: judged, kept, told. Says whether it is to be handed on.
+fn take_crl(device: &Device, store: &mut dyn Store, der: &[u8], now: Now, out: &mut Queue) -> TakenCrl {
     let installed = {
         let mut trust = device.trust.write();
         let clock = Clock { now: now.unix_seconds(), floor: trust.floor };
@@ -301,11 +312,11 @@ fn take_crl(device: &Device, store: &mut dyn Store, der: &[u8], now: Now, out: &
                 out.notice(Notice::CrlTaken { issuer, number: taken.number });
             }
             raise_floor(device, store, taken.this_update, out);
-            taken.changed
+            if taken.changed { TakenCrl::New } else { TakenCrl::Held }
         }
         Err(e) => {
             out.notice(Notice::CrlRefused(e.to_string()));
-            false
+            TakenCrl::Refused
         }
     }
 }

@@ -32,8 +32,8 @@ use self::identity::{CredentialFile, TrustFile};
 pub(crate) use self::port::Port;
 use self::port::PortFile;
 pub(crate) use self::reload::Changes;
-pub(crate) use self::ue::{GroupKeyFile, TunConfig, UeConfig};
-use self::ue::{TunFile, UeFile};
+pub(crate) use self::ue::{GroupKeyFile, MEMBERSHIPS, TunConfig, UeConfig};
+use self::ue::{MembershipFile, TunFile, UeFile};
 
 /// Where the admin socket is unless the configuration says otherwise.
 pub(crate) const ADMIN_SOCKET: &str = "/run/pc5/admin.sock";
@@ -72,7 +72,8 @@ pub(crate) struct Config {
 #[derive(Clone, PartialEq)]
 pub(crate) enum Station {
     Owner(OwnerConfig),
-    Ue(Box<UeConfig>),
+    /// One membership a group; at least one.
+    Ue(Vec<UeConfig>),
 }
 
 /// Everything that is wrong with a file.
@@ -116,6 +117,8 @@ struct File {
     member: Vec<MemberFile>,
     ue: Option<UeFile>,
     tun: Option<TunFile>,
+    #[serde(default)]
+    membership: Vec<MembershipFile>,
 }
 
 impl Config {
@@ -240,7 +243,12 @@ impl Checker<'_> {
         };
         let station = match file.role.as_str() {
             "owner" => {
-                for (key, there) in [("[ue]", file.ue.is_some()), ("[tun]", file.tun.is_some())] {
+                let members = [
+                    ("[ue]", file.ue.is_some()),
+                    ("[tun]", file.tun.is_some()),
+                    ("[[membership]]", !file.membership.is_empty()),
+                ];
+                for (key, there) in members {
                     if there {
                         self.out_of_place(key, "role is \"owner\"; it belongs to role \"ue\"");
                     }
@@ -257,7 +265,7 @@ impl Checker<'_> {
                 for (key, _) in owners.into_iter().filter(|(_, there)| *there) {
                     self.out_of_place(key, "role is \"ue\"; it belongs to role \"owner\"");
                 }
-                self.ue(file.ue, file.tun).map(|ue| Station::Ue(Box::new(ue)))
+                self.ues(file.ue, file.tun, file.membership).map(Station::Ue)
             }
             other => {
                 self.wrong("role", other, "write \"owner\" for a group owner or \"ue\" for a member");
@@ -376,6 +384,30 @@ mod tests {
         );
         let found = with_files(&with("key = \"pkcs11:token=t;object=o?pin-value=12345&module-path=m\""));
         assert!(found[0].contains("pin-source=FILE") && !found[0].contains("12345"), "{found:?}");
+    }
+
+    #[test]
+    fn every_membership_has_a_group_an_id_and_a_device_of_its_own() {
+        let ue = |group: &str, layer2: &str, name: &str, table: &str, tun: &str| {
+            format!(
+                "{table}\ngroup = \"{group}\"\nlayer2 = \"{layer2}\"\n{tun}\nname = \"{name}\"\naddresses = []\n"
+            )
+        };
+        let (head, _) =
+            owner("", "").split_once("[[group]]").map(|(h, t)| (h.to_owned(), t.to_owned())).unwrap();
+        let head = head.replace("\"owner\"", "\"ue\"") + &ue("f00001", "000001", "a", "[ue]", "[tun]");
+        let more = |group: &str, layer2: &str, name: &str| {
+            head.clone() + &ue(group, layer2, name, "[[membership]]", "[membership.tun]")
+        };
+        assert_eq!(with_files(&more("f00002", "000002", "b")), Vec::<String>::new());
+        let found = with_files(&more("f00001", "000001", "a"));
+        assert_eq!(found.len(), 3, "{found:?}");
+        for (problem, key) in found.iter().zip(["group", "layer2", "tun.name"]) {
+            assert!(problem.starts_with(&format!("membership[0].{key} = ")), "{problem}");
+        }
+        let found =
+            with_files(&(owner("", "") + "[[membership]]\ngroup = \"f00002\"\nlayer2 = \"000002\"\n"));
+        assert!(found[0].contains("[[membership]] stands here without effect"), "{found:?}");
     }
 
     #[test]

@@ -76,8 +76,13 @@ impl Config {
                 c.waits(old.announce != new.announce, "announce");
             }
             (Station::Ue(old), Station::Ue(new)) => {
-                c.waits(old.policy != new.policy || old.group_keys != new.group_keys, "[ue]");
-                c.waits(old.tun != new.tun, "[tun]");
+                c.waits(old.len() != new.len(), "[[membership]]");
+                for (old, new) in old.iter().zip(new) {
+                    let group = old.policy.group;
+                    let ue = old.policy != new.policy || old.group_keys != new.group_keys;
+                    c.waits(ue, &format!("[ue] or [[membership]] of group {group}"));
+                    c.waits(old.tun != new.tun, &format!("[tun] of group {group}"));
+                }
             }
             _ => c.waits(true, "role"),
         }

@@ -38,16 +38,26 @@ impl Control {
                 "readmit",
             ),
             Ask::RekeyLink { peer, refresh } => self.rekey_link(peer.as_deref(), refresh),
-            Ask::Connect | Ask::Release => match &self.procedure {
-                Procedure::Owner(_) => {
-                    Body::Refused("this is an owner; its members connect and release".into())
-                }
-                Procedure::Member(_) | Procedure::Sessions(_) => {
-                    let connect = matches!(ask, Ask::Connect);
-                    self.input(Input::Order(if connect { Order::Join } else { Order::Leave }));
-                    Body::Done(if connect { "joining" } else { "leaving" }.into())
-                }
-            },
+            Ask::Connect { group } => self.order_ue(group.as_deref(), Order::Join, "joining"),
+            Ask::Release { group } => self.order_ue(group.as_deref(), Order::Leave, "leaving"),
+        }
+    }
+
+    /// To one membership, or to all.
+    fn order_ue(&mut self, group: Option<&str>, order: Order, done: &str) -> Body {
+        if matches!(self.procedure, Procedure::Owner(_)) {
+            return Body::Refused("this is an owner; its members connect and release".into());
+        }
+        let Some(name) = group else {
+            self.input(Input::Order(order));
+            return Body::Done(done.into());
+        };
+        match self.group(Some(name)) {
+            Err(why) => Body::Failed(why),
+            Ok(group) => {
+                self.input_of(group, Input::Order(order));
+                Body::Done(format!("group {group}: {done}"))
+            }
         }
     }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use pc5_control::credential::{CrlStatus, Identity, Standing};
-use pc5_control::group_owner::MemberState;
+use pc5_control::group_owner::{MemberState, Owner};
 use pc5_dataplane::ids::{GroupId, Layer2Id, LinkRole};
 use pc5_dataplane::keys::PermittedSender;
 
-use super::{Control, Procedure, limits};
+use super::{Control, Kind, Membership, Procedure, limits};
 use crate::run::network::Reach;
 use crate::run::status::{
     Body, CrlRow, DataStatus, Drops, GroupRow, KeyRow, LinkRow, MemberRow, Runtime, Screen, What,
@@ -49,45 +49,48 @@ impl Control {
         let now = self.now();
         let crls = self.facts.trust.crl_status(now);
         let crl = crls.iter().map(|c| c.standing).max().unwrap_or(Standing::Missing).to_string();
-        let row = |&(group, local): &(GroupId, Layer2Id)| match &self.procedure {
-            Procedure::Owner(owner) => GroupRow {
-                group: group.to_string(),
-                local: local.to_string(),
-                role: "owner".into(),
-                state: "served".into(),
-                epoch: owner.group_key(group).map_or(0, |(epoch, _)| epoch),
-                members: owner.members(now).filter(|m| m.group == group).count(),
-                joining: owner.half_open(),
-                by_link: owner.served_by_link(group).len(),
-                evicted: owner.evicted(group).iter().map(Identity::to_string).collect(),
-                crl: crl.clone(),
-            },
-            Procedure::Member(member) => GroupRow {
-                group: group.to_string(),
-                local: local.to_string(),
-                role: "member".into(),
-                state: format!("{:?}", member.state()).to_lowercase(),
-                epoch: member.newest_epoch(),
-                members: usize::from(self.uplink.is_some()),
-                joining: usize::from(member.state() == MemberState::Joining),
-                by_link: 0,
-                evicted: Vec::new(),
-                crl: crl.clone(),
-            },
-            Procedure::Sessions(sessions) => GroupRow {
-                group: group.to_string(),
-                local: local.to_string(),
-                role: "member".into(),
-                state: if sessions.own().is_some() { "talking" } else { "listening" }.into(),
-                epoch: 0,
-                members: sessions.others(now).count(),
-                joining: 0,
-                by_link: 0,
-                evicted: Vec::new(),
-                crl: crl.clone(),
-            },
+        let owned = |owner: &Owner, &(group, local): &(GroupId, Layer2Id)| GroupRow {
+            group: group.to_string(),
+            local: local.to_string(),
+            role: "owner".into(),
+            state: "served".into(),
+            epoch: owner.group_key(group).map_or(0, |(epoch, _)| epoch),
+            members: owner.members(now).filter(|m| m.group == group).count(),
+            joining: owner.half_open(),
+            by_link: owner.served_by_link(group).len(),
+            evicted: owner.evicted(group).iter().map(Identity::to_string).collect(),
+            crl: crl.clone(),
         };
-        self.facts.groups.iter().map(row).collect()
+        let joined = |m: &Membership| {
+            let (state, epoch, members, joining) = match &m.kind {
+                Kind::Member(member) => {
+                    let state = format!("{:?}", member.state()).to_lowercase();
+                    let linked = usize::from(self.uplinks.contains_key(&m.layer2));
+                    let joining = usize::from(member.state() == MemberState::Joining);
+                    (state, member.newest_epoch(), linked, joining)
+                }
+                Kind::Sessions(sessions) => {
+                    let state = if sessions.own().is_some() { "talking" } else { "listening" };
+                    (state.into(), 0, sessions.others(now).count(), 0)
+                }
+            };
+            GroupRow {
+                group: m.group.to_string(),
+                local: m.layer2.to_string(),
+                role: "member".into(),
+                state,
+                epoch,
+                members,
+                joining,
+                by_link: 0,
+                evicted: Vec::new(),
+                crl: crl.clone(),
+            }
+        };
+        match &self.procedure {
+            Procedure::Owner(owner) => self.facts.groups.iter().map(|g| owned(owner, g)).collect(),
+            Procedure::Ue(memberships) => memberships.iter().map(joined).collect(),
+        }
     }
 
     fn links(&self) -> Vec<LinkRow> {
@@ -96,8 +99,8 @@ impl Control {
             Procedure::Owner(owner) => {
                 owner.members(now).map(|m| (m.layer2, m.identity.to_string())).collect()
             }
-            Procedure::Member(_) | Procedure::Sessions(_) => {
-                self.uplink.iter().map(|(id, identity)| (*id, identity.to_string())).collect()
+            Procedure::Ue(_) => {
+                self.uplinks.values().map(|(id, identity)| (*id, identity.to_string())).collect()
             }
         };
         let mut rows: Vec<LinkRow> = self
@@ -135,35 +138,36 @@ impl Control {
                     crl: m.crl.to_string(),
                 })
                 .collect(),
-            Procedure::Member(member) => self
-                .uplink
-                .iter()
-                .map(|(owner, identity)| MemberRow {
-                    group: self.facts.groups.first().map_or_else(String::new, |(g, _)| g.to_string()),
-                    layer2: owner.to_string(),
-                    identity: identity.to_string(),
-                    suite: self.links().first().map_or_else(String::new, |l| l.suite.clone()),
-                    rekeyings: None,
-                    epoch: member.newest_epoch(),
-                    silent_ms: None,
-                    addresses: Vec::new(),
-                    crl: member.owner_crl(self.now()).unwrap_or(Standing::Missing).to_string(),
-                })
-                .collect(),
-            Procedure::Sessions(sessions) => sessions
-                .others(self.now())
-                .map(|s| MemberRow {
-                    group: self.facts.groups.first().map_or_else(String::new, |(g, _)| g.to_string()),
-                    layer2: s.layer2.to_string(),
-                    identity: s.identity.to_string(),
-                    suite: String::new(),
-                    rekeyings: None,
-                    epoch: 0,
-                    silent_ms: None,
-                    addresses: Vec::new(),
-                    crl: s.crl.to_string(),
-                })
-                .collect(),
+            Procedure::Ue(memberships) => memberships.iter().flat_map(|m| self.others_of(m)).collect(),
+        }
+    }
+
+    /// Whom a UE is connected with in one group: its owner, or everybody who talks.
+    fn others_of(&self, m: &Membership) -> Vec<MemberRow> {
+        let row = |layer2: Layer2Id, identity: &Identity| MemberRow {
+            group: m.group.to_string(),
+            layer2: layer2.to_string(),
+            identity: identity.to_string(),
+            suite: String::new(),
+            rekeyings: None,
+            epoch: 0,
+            silent_ms: None,
+            addresses: Vec::new(),
+            crl: String::new(),
+        };
+        match &m.kind {
+            Kind::Member(member) => {
+                let Some((owner, identity)) = self.uplinks.get(&m.layer2) else { return Vec::new() };
+                let suite =
+                    self.table.current().links().find(|l| l.local == m.layer2).map(|l| l.suite.to_string());
+                let crl = member.owner_crl(self.now()).unwrap_or(Standing::Missing).to_string();
+                let epoch = member.newest_epoch();
+                vec![MemberRow { suite: suite.unwrap_or_default(), epoch, crl, ..row(*owner, identity) }]
+            }
+            Kind::Sessions(sessions) => {
+                let others = sessions.others(self.now());
+                others.map(|s| MemberRow { crl: s.crl.to_string(), ..row(s.layer2, &s.identity) }).collect()
+            }
         }
     }
 

@@ -47,7 +47,26 @@ impl DataPlane {
             }
         }
         drop(bridge);
-        if let Role::Ue(ue) = &mut self.role {
+        self.deliver()?;
+        self.send_copies()?;
+        Ok(forward)
+    }
+
+    /// Gives what was admitted to the devices of a UE, each what was for its group.
+    fn deliver(&mut self) -> anyhow::Result<()> {
+        let Role::Ue(ues) = &mut self.role else { return Ok(()) };
+        let several = ues.len() > 1;
+        for ue in ues {
+            if several {
+                // Those of the others wait for their turn.
+                for slot in self.batch.slots_mut() {
+                    let admitted = matches!(slot.verdict, Verdict::Accepted | Verdict::Pending);
+                    if admitted && slot.lcid.is_user() {
+                        let here = ue.way.is_to(slot.address);
+                        slot.verdict = if here { Verdict::Accepted } else { Verdict::Pending };
+                    }
+                }
+            }
             let taken = ue.tun.tx(&self.batch)?;
             let outcomes = [
                 (Verdict::Accepted, taken.sent),
@@ -59,14 +78,18 @@ impl DataPlane {
                 (0..n).for_each(|_| self.delivered.count(verdict));
             }
         }
-        self.send_copies()?;
-        Ok(forward)
+        Ok(())
     }
 
     /// Lets an SDU to the device of a UE, if it may go there.
     fn admit(&mut self, i: usize) {
-        let Role::Ue(ue) = &mut self.role else { return };
-        match ue.way.admits(self.batch.slots()[i].sdu_type, self.batch.data(i)) {
+        let Role::Ue(ues) = &mut self.role else { return };
+        let slot = self.batch.slots()[i];
+        let Some(ue) = ues.iter().find(|ue| ue.way.is_to(slot.address)) else {
+            self.delivered.count(Verdict::NotForUs);
+            return;
+        };
+        match ue.way.admits(slot.sdu_type, self.batch.data(i)) {
             Verdict::Accepted => self.batch.slots_mut()[i].verdict = Verdict::Accepted,
             dropped => self.delivered.count(dropped),
         }

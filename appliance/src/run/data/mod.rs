@@ -37,6 +37,7 @@ pub(crate) use self::mail::Mail;
 pub(crate) use self::ue::UeData;
 use super::bridge::Bridge;
 use super::channels::{ControlHandle, DataInbox, ToData};
+use super::config::MEMBERSHIPS;
 use super::service_manager::Pulse;
 use super::status::StageStatus;
 
@@ -57,8 +58,8 @@ pub(crate) enum Role {
     /// It is bridged. All workers share what the bridge knows: a station that one worker's member used is reached by
     /// another's.
     Owner(Arc<Mutex<Bridge>>),
-    /// It goes to and comes from a TUN device.
-    Ue(Box<UeData>),
+    /// It goes to and comes from a TUN device, one a group.
+    Ue(Vec<UeData>),
 }
 
 #[derive(Clone, Copy)]
@@ -194,17 +195,24 @@ impl DataPlane {
     /// Waits until something is to be done. Says which ports want to be looked at for errors or because nothing came.
     fn wait(&mut self, wait: Duration) -> anyhow::Result<[bool; 2]> {
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
-        let tun = match &self.role {
-            Role::Ue(ue) => Some(ue.tun.poll_fd()),
-            Role::Owner(_) => None,
+        let tuns = match &self.role {
+            Role::Ue(ues) => ues.as_slice(),
+            Role::Owner(_) => &[],
         };
         let signalling = self.signalling_port.as_ref().and_then(|port| port.poll_fd());
         let ports = [signalling, self.data_port.poll_fd()];
         let wake = self.inbox.waker.as_fd();
         // What is not there is the waker once more.
-        let mut fds = [Some(wake), ports[0], ports[1], tun]
-            .map(|fd| PollFd::from_borrowed_fd(fd.unwrap_or(wake), PollFlags::IN));
-        let ready = match poll(&mut fds, Some(&timeout)) {
+        let mut fds: [_; 3 + MEMBERSHIPS] = std::array::from_fn(|i| {
+            let fd = match i {
+                0 => None,
+                1 | 2 => ports[i - 1],
+                _ => tuns.get(i - 3).map(|ue| ue.tun.poll_fd()),
+            };
+            PollFd::from_borrowed_fd(fd.unwrap_or(wake), PollFlags::IN)
+        });
+        let fds = &mut fds[..3 + tuns.len().min(MEMBERSHIPS)];
+        let ready = match poll(fds, Some(&timeout)) {
             Ok(ready) => ready,
             Err(rustix::io::Errno::INTR) => 0,
             Err(e) => return Err(e).context("waiting for frames"),
@@ -271,11 +279,13 @@ impl DataPlane {
                     }
                 }
                 ToData::Changed { group } => self.begin_marks(group),
-                ToData::Uplink(uplink) => {
-                    if let Role::Ue(ue) = &mut self.role {
-                        ue.way.uplink = uplink;
+                ToData::Uplink { local, owner } => {
+                    if let Role::Ue(ues) = &mut self.role
+                        && let Some(ue) = ues.iter_mut().find(|ue| ue.way.local == local)
+                    {
+                        ue.way.uplink = owner;
                         ue.announced = false;
-                        ue.announce_at = uplink.map(|_| Instant::now());
+                        ue.announce_at = owner.map(|_| Instant::now());
                     }
                 }
                 ToData::Status(reply) => {

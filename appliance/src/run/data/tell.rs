@@ -51,7 +51,7 @@ impl DataPlane {
         // Owners tell floors to joiners, and so do those who talk in a group without one.
         let told = match &self.role {
             Role::Owner(_) => true,
-            Role::Ue(ue) => ue.way.ownerless,
+            Role::Ue(ues) => ues.iter().any(|ue| ue.way.ownerless),
         };
         if self.floors_at.elapsed() < limits::FLOORS || !told {
             return;
@@ -85,17 +85,18 @@ impl DataPlane {
         let kernels: BTreeMap<String, String> =
             suites.map(|s| (s.name().to_owned(), self.engine.kernel_of(s).name().to_owned())).collect();
         let mut stations = BTreeMap::<String, Vec<String>>::new();
-        let tun = match &self.role {
+        let mut tuns = match &self.role {
             Role::Owner(bridge) => {
                 let bridge = (self.share.worker == 0).then(|| locked(bridge));
                 for (_, member, inner) in bridge.iter().flat_map(|b| b.stations()) {
                     stations.entry(member.to_string()).or_default().push(inner.to_string());
                 }
                 stations.values_mut().for_each(|list| list.sort());
-                None
+                Vec::new()
             }
-            Role::Ue(ue) => Some((ue.tun.name().to_owned(), ue.tun.mtu())),
-        };
+            Role::Ue(ues) => ues.iter().map(|ue| (ue.tun.name().to_owned(), ue.tun.mtu())).collect(),
+        }
+        .into_iter();
         let worker = WorkerStatus {
             worker: self.share.worker,
             processor: self.processor,
@@ -121,7 +122,8 @@ impl DataPlane {
             kernels,
             receiving_contexts: self.engine.receiving_contexts(),
             advisory_windows: self.engine.has_advisory_windows(),
-            tun,
+            tun: tuns.next(),
+            more_tuns: tuns.collect(),
             stations,
         }
     }

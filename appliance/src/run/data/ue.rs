@@ -8,7 +8,7 @@ use pc5_dataplane::batch::Meta;
 use pc5_dataplane::ids::{GroupId, Layer2Id, Lcid, SduType};
 use pc5_dataplane::io::tun::{Kind, Tun};
 use pc5_dataplane::keys::PermittedSender;
-use pc5_dataplane::pdu::Address;
+use pc5_dataplane::pdu::{Address, Destination};
 use pc5_dataplane::verdict::Verdict;
 
 use super::{DataPlane, Role, Which};
@@ -81,6 +81,14 @@ impl UeData {
 }
 
 impl Way {
+    /// Whether a frame was for this membership.
+    pub(super) fn is_to(&self, address: Address) -> bool {
+        match address.destination() {
+            Destination::Ue(local) => local == self.local,
+            Destination::Group(group) => group == self.group,
+        }
+    }
+
     /// Whether an SDU that was opened may go to the device.
     pub(super) fn admits(&self, sdu_type: SduType, sdu: &[u8]) -> Verdict {
         if sdu_type != self.kind.sdu_type() {
@@ -120,49 +128,58 @@ impl Way {
 }
 
 impl DataPlane {
-    /// Takes packets from the TUN device and sends them.
+    /// Takes packets from the TUN devices and sends them.
     pub(super) fn take_packets(&mut self) -> anyhow::Result<()> {
         let fits = self.data_port.max_frame().saturating_sub(OVERHEAD);
         let generation = self.keys.generation();
-        let Role::Ue(ue) = &mut self.role else { return Ok(()) };
+        let Role::Ue(ues) = &mut self.role else { return Ok(()) };
         if self.generation != generation {
             self.generation = generation;
             let snapshot = self.keys.load();
-            ue.way.direct = snapshot.groups().any(|g| {
-                g.group == ue.way.group
-                    && g.senders == PermittedSender::Any
-                    && !g.grants.is_empty()
-                    && !g.retired
-            });
+            for ue in ues.iter_mut() {
+                ue.way.direct = snapshot.groups().any(|g| {
+                    g.group == ue.way.group
+                        && g.senders == PermittedSender::Any
+                        && !g.grants.is_empty()
+                        && !g.retired
+                });
+            }
         }
-        self.batch.clear();
-        let (tun, way, taken) = (&mut ue.tun, &mut ue.way, &mut self.taken);
-        tun.rx(&mut self.batch, Duration::ZERO, |sdu| {
-            let address = way.address_of(sdu, fits);
-            taken.count(address.err().unwrap_or(Verdict::Accepted));
-            address.ok()
-        })?;
-        self.send(Which::Data)
+        for n in 0..ues.len() {
+            let Role::Ue(ues) = &mut self.role else { return Ok(()) };
+            let Some(ue) = ues.get_mut(n) else { return Ok(()) };
+            self.batch.clear();
+            let (tun, way, taken) = (&mut ue.tun, &mut ue.way, &mut self.taken);
+            tun.rx(&mut self.batch, Duration::ZERO, |sdu| {
+                let address = way.address_of(sdu, fits);
+                taken.count(address.err().unwrap_or(Verdict::Accepted));
+                address.ok()
+            })?;
+            self.send(Which::Data)?;
+        }
+        Ok(())
     }
 
-    /// Tells the owner which addresses are here, so that others reach them before they have sent anything.
+    /// Tells the owners which addresses are here, so that others reach them before they have sent anything.
     pub(super) fn announce(&mut self) -> anyhow::Result<()> {
-        let Role::Ue(ue) = &mut self.role else { return Ok(()) };
-        let (Some(owner), Some(at)) = (ue.way.uplink, ue.announce_at) else { return Ok(()) };
+        let Role::Ue(ues) = &mut self.role else { return Ok(()) };
         let now = Instant::now();
-        if now < at {
-            return Ok(());
-        }
-        let again = if ue.announced { limits::ANNOUNCE } else { limits::ANNOUNCE_AGAIN };
-        (ue.announce_at, ue.announced) = (Some(now + again), true);
         self.batch.clear();
-        let [_, _, _, _, _, _, mac @ .., _, _] = Address::link(owner, ue.way.local).ethernet_header();
-        for address in &ue.addresses {
-            if let IpAddr::V4(v4) = address {
-                let sdu = inner::announcement(*v4, mac);
-                let link = Address::link(owner, ue.way.local);
-                // A batch takes more than a device has addresses.
-                let _ = self.batch.push_sdu(link, Lcid::USER, SduType::Arp, &sdu, Meta::default());
+        for ue in ues {
+            let (Some(owner), Some(at)) = (ue.way.uplink, ue.announce_at) else { continue };
+            if now < at {
+                continue;
+            }
+            let again = if ue.announced { limits::ANNOUNCE } else { limits::ANNOUNCE_AGAIN };
+            (ue.announce_at, ue.announced) = (Some(now + again), true);
+            let link = Address::link(owner, ue.way.local);
+            let [_, _, _, _, _, _, mac @ .., _, _] = link.ethernet_header();
+            for address in &ue.addresses {
+                if let IpAddr::V4(v4) = address {
+                    let sdu = inner::announcement(*v4, mac);
+                    // A batch takes more than the devices have addresses.
+                    let _ = self.batch.push_sdu(link, Lcid::USER, SduType::Arp, &sdu, Meta::default());
+                }
             }
         }
         self.send(Which::Data)

@@ -20,7 +20,7 @@ use rand_core::CryptoRng;
 use self::attempt::Attempt;
 use self::link::Link;
 use super::distribution::KeyRing;
-use super::{Device, Ended, Input, Notice, Order, Output, Queue};
+use super::{Device, Ended, Input, Notice, Order, Output, Queue, TakenCrl};
 use crate::clock::{Now, earlier};
 use crate::codec::Body;
 use crate::codec::go::{GoAnnounce, Message};
@@ -382,11 +382,12 @@ impl Member {
         }
     }
 
-    /// A CRL from the network is handed on to the owner; one that came from the owner is not.
+    /// A CRL from the network is handed on to the owner, also where another membership of this device took it in before;
+    /// one that came from the owner is not.
     fn crl(&mut self, der: &[u8], hand_on: bool, now: Now) {
         let Core { device, store, out, .. } = &mut self.core;
-        let new = super::take_crl(device, &mut **store, der, now, out);
-        if new
+        let taken = super::take_crl(device, &mut **store, der, now, out);
+        if taken != TakenCrl::Refused
             && hand_on
             && let Some(link) = &mut self.link
         {

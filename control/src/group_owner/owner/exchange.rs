@@ -19,7 +19,7 @@ use crate::credential::Role;
 use crate::group_owner::distribution::Epoch;
 use crate::group_owner::rekeying::{Answer, RUNS, command};
 use crate::group_owner::repeat::{CRL_COPIES, Due, Repeat, T_REKEY};
-use crate::group_owner::{Ended, Notice};
+use crate::group_owner::{Ended, Notice, TakenCrl};
 use crate::reject::Reject;
 
 impl Group {
@@ -67,7 +67,7 @@ impl Group {
             }
             Body::CrlUpdate(der) => {
                 let Core { device, store, out, .. } = core;
-                if super::super::take_crl(device, &mut **store, &der, now, out) {
+                if super::super::take_crl(device, &mut **store, &der, now, out) == TakenCrl::New {
                     self.hand_on_crl(core, &der, None, now);
                 }
             }

@@ -28,7 +28,7 @@ use rand_core::CryptoRng;
 
 use self::group::Group;
 use super::flood::Flood;
-use super::{Device, Ended, Input, Notice, Order, Output, Queue};
+use super::{Device, Ended, Input, Notice, Order, Output, Queue, TakenCrl};
 use crate::clock::{Now, earlier};
 use crate::codec::direct::ReleaseReason;
 use crate::codec::go::{GoAnnounce, Message};
@@ -364,7 +364,8 @@ impl Owner {
     }
 
     fn crl<R: CryptoRng + ?Sized>(&mut self, der: &[u8], now: Now, rng: &mut R) {
-        if super::take_crl(&self.core.device, &mut *self.core.store, der, now, &mut self.core.out) {
+        let Core { device, store, out, .. } = &mut self.core;
+        if super::take_crl(device, &mut **store, der, now, out) == TakenCrl::New {
             for group in self.groups.values_mut() {
                 group.hand_on_crl(&mut self.core, der, None, now);
             }
