@@ -10,6 +10,8 @@
 //! The group pre-shared key GK proves membership and nothing else is ever done with it. There is no forward secrecy: who
 //! gets GK reads what was recorded.
 
+mod talkers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -23,12 +25,12 @@ use super::schedule::{Secret, SessionContext, hash, session_bind, session_pgk, s
 use super::{Device, Input, Notice, Output, Queue};
 use crate::clock::{Now, earlier};
 use crate::codec::Body;
-use crate::codec::entry::{SessionProof, limits::GRANT};
+use crate::codec::entry::SessionProof;
+use crate::codec::entry::limits::GRANT;
 use crate::codec::go::{Message, SessionKey};
 use crate::codec::segment::{Part, Reassembly, segment};
-use crate::credential::key::{SignRole, verify};
+use crate::credential::key::SignRole;
 use crate::credential::{Identity, Leaf, Role, Standing};
-use crate::group_owner::join::Refused;
 use crate::policy::SessionPolicy;
 use crate::reject::Reject;
 use crate::store::Store;
@@ -219,11 +221,6 @@ impl Sessions {
         self.keys = keys;
     }
 
-    /// Whether no other talker has the index.
-    fn is_free(&self, id: PgkId) -> bool {
-        self.others.values().all(|o| o.pgk_id.index() != id.index())
-    }
-
     fn key(&self, now: Now) -> Option<&GroupPsk> {
         self.keys.iter().filter(|k| k.valid(now)).max_by_key(|k| k.not_after)
     }
@@ -364,140 +361,6 @@ impl Sessions {
         }
     }
 
-    /// In this order: GK, whether it is known, time, opens, certificate, signature, newer than the last.
-    fn on_session_key(&mut self, source: Layer2Id, m: &SessionKey, now: Now) -> Result<(), Refused> {
-        let group = self.policy.group;
-        let key = (source, m.session_id);
-        let psk = self.keys.iter().find(|k| k.id == m.gk_id && k.valid(now));
-        let Some(psk) = psk else { return Ok(()) };
-        if self.others.contains_key(&key) && !m.end {
-            return Ok(());
-        }
-        if now.unix_millis().abs_diff(m.time) > CLOCKS_APART {
-            return Err(Refused::new(Reject::NotAuthentic, "SESSION_KEY more than 30 s from our time"));
-        }
-        self.ended.retain(|e| e.until > now.unix_millis());
-        if self.ended.iter().any(|e| e.key == key) {
-            return Ok(());
-        }
-        let bind = session_bind(group, source);
-        let header = m.header();
-        let wrap = session_wrap(&psk.gk, &m.nonce, &[&bind, &header]);
-        // Outsiders end here, before any signature is looked at.
-        let Some(opened) = wrap.open(&m.sealed) else {
-            return Err(Refused::new(Reject::NotAuthentic, "SESSION_KEY does not open"));
-        };
-        if !self.tokens.take(now.monotonic) {
-            return Err(Reject::Busy.into());
-        }
-        let (proof, length, signature) =
-            SessionProof::decode_signed(&opened, source).map_err(|e| Refused::new(Reject::Protocol, e))?;
-        let leaf = self.device.judge(&proof.credential.chain, Role::Member, group, now)?;
-        let h = hash(&[&bind, &header, opened.get(..length).unwrap_or_default()]);
-        if !verify(&leaf.public_key, SignRole::Session, &h, &signature) {
-            return Err(Refused::new(Reject::NotAuthentic, "signature of the initiator"));
-        }
-        let identity = (leaf.identity.clone(), m.session_id);
-        if self.newest.get(&identity).is_some_and(|&last| m.time <= last) {
-            return Ok(());
-        }
-        if !self.policy.suites.contains(&proof.suite) {
-            return Err(Reject::SuiteBelowPolicy.into());
-        }
-        super::raise_floor(&self.device, &mut *self.store, leaf.newest, &mut self.out);
-        if leaf.crl_in_grace {
-            self.out.notice(Notice::CrlInGrace(leaf.identity.clone()));
-        }
-        self.remember(identity, m.time, now);
-        if m.end {
-            self.ended.push_back(Ended { key, until: now.unix_millis().saturating_add(2 * CLOCKS_APART) });
-            if let Some(other) = self.others.remove(&key) {
-                self.void(source, other, super::Ended::Left);
-            }
-            return Ok(());
-        }
-        let index = proof.pgk_id.index();
-        if self.own.as_ref().is_some_and(|own| own.pgk_id.index() == index) {
-            // The one with the smaller Layer-2 id keeps it, while there are others to be had.
-            let others = (1..=31).map(PgkId).any(|id| id.index() != index && self.is_free(id));
-            self.index_taken = source < self.policy.layer2 && others;
-        }
-        self.install(key, leaf, &proof, psk_end(&self.keys, m.gk_id), now);
-        Ok(())
-    }
-
-    /// For this sender only.
-    fn install(
-        &mut self,
-        key: (Layer2Id, [u8; 8]),
-        leaf: Leaf,
-        proof: &SessionProof,
-        key_ends: UnixSeconds,
-        now: Now,
-    ) {
-        let ((source, session_id), group) = (key, self.policy.group);
-        let local = self.policy.layer2;
-        // A talker has one session: a new one replaces the one before. Its index may be any.
-        let before: Vec<_> = self.others.keys().filter(|(s, _)| *s == source).copied().collect();
-        for old in before {
-            if let Some(other) = self.others.remove(&old) {
-                self.void(source, other, super::Ended::Replaced);
-            }
-        }
-        if self.others.len() >= SESSIONS {
-            return self.out.ignored(source, "more sessions than are kept");
-        }
-        let not_after =
-            now.unix_seconds().saturating_add(proof.lifetime.into()).min(key_ends).min(leaf.path_not_after);
-        let context = SessionContext { initiator: &leaf.identity, group, layer2: source, session_id };
-        self.out.install(Command::InstallGroup(GroupKey {
-            local,
-            group,
-            pgk_id: proof.pgk_id,
-            pgk: session_pgk(context, proof.pgk_id, proof.suite, &proof.s_s),
-            suite: proof.suite,
-            senders: PermittedSender::Only(source),
-            not_before: 0,
-            not_after,
-            grant: None,
-            floors: vec![proof.floor],
-        }));
-        self.out.notice(Notice::Joined {
-            group,
-            local,
-            peer: source,
-            identity: leaf.identity.clone(),
-            suite: proof.suite,
-            until: not_after,
-        });
-        let left = Duration::from_secs(not_after.saturating_sub(now.unix_seconds()) + 1);
-        let until = now.monotonic.saturating_add(left);
-        self.others.insert(key, Other { leaf, pgk_id: proof.pgk_id, until });
-    }
-
-    /// Erases the key of one talker's session; another's may have the same id.
-    fn void_key(&mut self, talker: Layer2Id, pgk_id: PgkId) {
-        let (local, group) = (self.policy.layer2, self.policy.group);
-        let senders = PermittedSender::Only(talker);
-        self.out.install(Command::VoidGroup { local, group, pgk_id, senders });
-    }
-
-    fn void(&mut self, source: Layer2Id, other: Other, why: super::Ended) {
-        let (local, group) = (self.policy.layer2, self.policy.group);
-        self.void_key(source, other.pgk_id);
-        let identity = other.leaf.identity;
-        self.out.notice(Notice::Ended { group, local, peer: source, identity, why });
-    }
-
-    /// Times are remembered as long as an older message could be accepted.
-    fn remember(&mut self, identity: (Identity, [u8; 8]), time: u64, now: Now) {
-        let oldest = now.unix_millis().saturating_sub(CLOCKS_APART);
-        if self.newest.len() >= REMEMBERED {
-            self.newest.retain(|_, t| *t >= oldest);
-        }
-        self.newest.insert(identity, time);
-    }
-
     /// SESSION_KEY_REQUEST: the next SESSION_KEY goes out at once, one a second.
     fn on_request<R: CryptoRng + ?Sized>(&mut self, gk_id: u16, now: Now, rng: &mut R) {
         let recent = self.answered_at.is_some_and(|at| now.monotonic.saturating_sub(at) < APART);
@@ -564,26 +427,6 @@ impl Sessions {
         self.void_key(self.policy.layer2, before.pgk_id);
     }
 
-    /// After a change of roots or CRLs every talker is judged again.
-    fn follow_trust(&mut self, now: Now) {
-        let generation = self.device.trust.read().generation;
-        if std::mem::replace(&mut self.trust_generation, generation) == generation {
-            return;
-        }
-        let group = self.policy.group;
-        let mut refused = Vec::new();
-        for (key, other) in &self.others {
-            if let Err(e) = self.device.judge_again(&other.leaf, Role::Member, group, now) {
-                refused.push((*key, Reject::from(&e)));
-            }
-        }
-        for (key, cause) in refused {
-            if let Some(other) = self.others.remove(&key) {
-                self.void(key.0, other, super::Ended::Refused(cause));
-            }
-        }
-    }
-
     fn due<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
         self.reassembly.expire(now.monotonic);
         let over: Vec<_> =
@@ -638,12 +481,6 @@ impl Tokens {
     }
 }
 
-fn psk_end(keys: &[GroupPsk], id: u16) -> UnixSeconds {
-    keys.iter().find(|k| k.id == id).map_or(0, |k| k.not_after)
-}
-
-/// Clocks of members may differ by this, milliseconds.
-const CLOCKS_APART: u64 = 30_000;
 /// SESSION_KEY goes out so often in quick succession ...
 const FIRST_COPIES: u8 = 3;
 /// ... this far apart ...
@@ -652,9 +489,5 @@ const FIRST_APART: Duration = Duration::from_millis(100);
 const APART: Duration = Duration::from_secs(1);
 /// The end of a session is told so often.
 const END_COPIES: u8 = 3;
-/// Sessions of others.
-const SESSIONS: usize = 1_024;
-/// Identities whose newest time is remembered before the oldest ones are dropped.
-const REMEMBERED: usize = 4_096;
 /// Signature checks a second.
 const CHECKS_A_SECOND: u32 = 200;
