@@ -77,6 +77,8 @@ pub struct Sessions {
     tokens: Tokens,
     /// Somebody with a smaller Layer-2 id talks under our index: ours changes.
     index_taken: bool,
+    /// A session of ours is wanted and could not be opened: tried again then.
+    open_again: Option<Duration>,
     trust_generation: u64,
 }
 
@@ -150,6 +152,7 @@ impl Sessions {
             answered_at: None,
             tokens: Tokens { left: CHECKS_A_SECOND, at: Duration::ZERO },
             index_taken: false,
+            open_again: None,
             trust_generation,
         }
     }
@@ -193,7 +196,7 @@ impl Sessions {
     pub fn deadline(&self) -> Option<Duration> {
         let own = self.own.as_ref().map(|o| o.send_at.min(o.ends_at));
         let others = self.others.values().map(|o| o.until).min();
-        earlier(earlier(own, others), self.reassembly.deadline())
+        [others, self.reassembly.deadline(), self.open_again].into_iter().fold(own, earlier)
     }
 
     /// Its Layer-2 id.
@@ -227,11 +230,14 @@ impl Sessions {
 
     /// Opens our own session, with a key of its own.
     fn open<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
+        self.open_again = None;
         if self.own.is_some() {
             return;
         }
         let (group, local) = (self.policy.group, self.policy.layer2);
         let refused = |cause, detail: String| Notice::Refused { group, claimed_source: local, cause, detail };
+        // What is wanting may come: a key whose time begins, a CRL, a clock that is set.
+        self.open_again = Some(now.monotonic.saturating_add(OPEN_AGAIN));
         let Some(key) = self.key(now) else {
             let what = "no group pre-shared key is valid now; provision one".to_string();
             return self.out.notice(refused(Reject::LifetimeOver, what));
@@ -281,11 +287,13 @@ impl Sessions {
             floors: Vec::new(),
         }));
         self.own = Some(own);
+        self.open_again = None;
         self.out.notice(Notice::GroupKey { group, epoch: 0, pgk_id, exclusive: true });
     }
 
     /// Ends it: told three times, since nobody answers.
     fn close<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
+        self.open_again = None;
         let Some(mut own) = self.own.take() else { return };
         for _ in 0..END_COPIES {
             self.announce(&mut own, true, now, rng);
@@ -439,9 +447,13 @@ impl Sessions {
         if self.own.as_ref().is_some_and(|o| o.ends_at <= now.monotonic) {
             self.renew(now, rng);
             if self.own.as_ref().is_some_and(|o| o.ends_at <= now.monotonic) {
-                // There is no key to go on with.
+                // There is no key to go on with; one may come.
                 self.close(now, rng);
+                self.open_again = Some(now.monotonic.saturating_add(OPEN_AGAIN));
             }
+        }
+        if self.open_again.is_some_and(|at| at <= now.monotonic) {
+            self.open(now, rng);
         }
         if let Some(mut own) = self.own.take() {
             if own.send_at <= now.monotonic {
@@ -487,6 +499,8 @@ const FIRST_COPIES: u8 = 3;
 const FIRST_APART: Duration = Duration::from_millis(100);
 /// ... then once in this time, like questions and their answers.
 const APART: Duration = Duration::from_secs(1);
+/// A session that could not be opened is tried again after this.
+const OPEN_AGAIN: Duration = Duration::from_secs(10);
 /// The end of a session is told so often.
 const END_COPIES: u8 = 3;
 /// Signature checks a second.

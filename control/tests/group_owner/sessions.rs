@@ -97,6 +97,31 @@ fn talkers_that_pick_the_same_index_settle_it() {
 }
 
 #[test]
+fn who_has_no_valid_key_yet_talks_as_soon_as_it_has_one() {
+    let mut w = World::without_owner(DELAY);
+    for n in 1..=2 {
+        let mut keys = psk(1);
+        keys[0].not_before = T + 25;
+        let s = talker(&w, n, keys);
+        w.run.add_sessions(s);
+        w.order(member_id(n), Order::Join);
+    }
+    w.run_for(secs(20));
+    assert_eq!(
+        (w.held(member_id(1)), w.refusals(member_id(1)).len()),
+        (vec![], 3),
+        "it says so, now and then"
+    );
+    w.run_for(secs(20));
+    assert_eq!(heard(&w, 1), [member_id(2)]);
+    assert_same_key(&w, 1, 2);
+    // Who does not want to talk any more does not.
+    w.order(member_id(1), Order::Leave);
+    w.run_for(secs(60));
+    assert_eq!(heard(&w, 2), []);
+}
+
+#[test]
 fn more_talkers_than_indices_are_all_heard() {
     let mut w = group(34);
     for n in 1..=34 {
