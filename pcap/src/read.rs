@@ -4,9 +4,14 @@ use crate::error::{Expected, PcapError};
 use crate::format::{Format, limits, spec};
 use crate::interface::{Interface, LinkType, Resolution};
 use crate::parse::{self, Layout, Packet, Stop, Unit};
-use crate::stream::{Block, BlockSource, FileSource, IoChoice, ReadSource};
+use crate::stream::{BlockSource, FileSource, IoChoice, ReadSource};
 use std::io::Read;
 use std::path::Path;
+
+mod window;
+
+pub use window::Memory;
+use window::{Lent, Window};
 
 /// One captured frame, lent out of the block that it was read with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +51,9 @@ pub struct ReadStats {
 #[derive(Debug)]
 pub struct Reader<S = FileSource> {
     source: S,
-    block: Block,
+    block: Window,
+    /// Blocks that somebody else still reads.
+    lent: Lent,
     /// Offset in the file of what is at index 0 of `block`: below 0 while that is headroom, and then wrapped.
     base: u64,
     /// Octets parsed before the last rewind.
@@ -97,7 +104,8 @@ impl<S: BlockSource> Reader<S> {
     pub fn from_source(source: S) -> Result<Self, PcapError> {
         let mut reader = Self {
             source,
-            block: Block::default(),
+            block: Window::default(),
+            lent: Lent::default(),
             base: 0,
             octets_before: 0,
             layout: Layout::PcapNg { big_endian: false },
@@ -130,7 +138,7 @@ impl<S: BlockSource> Reader<S> {
         let at = self.block.start + packet.data_at;
         self.block.start += packet.len;
         self.stats.records += 1;
-        let data = self.block.octets.get(at..at + packet.data_len).unwrap_or(&[]);
+        let data = self.block.octets().get(at..at + packet.data_len).unwrap_or(&[]);
         Ok(Some(record(&packet, data)))
     }
 
@@ -145,7 +153,9 @@ impl<S: BlockSource> Reader<S> {
             return Ok(None);
         }
         Ok(Some(Chunk {
-            rest: self.block.octets.get(self.block.start..self.block.end).unwrap_or(&[]),
+            rest: self.block.memory.octets().get(self.block.start..self.block.end).unwrap_or(&[]),
+            memory: &self.block.memory,
+            end: self.block.end,
             layout: self.layout,
             units: &self.units,
             interfaces: &self.interfaces,
@@ -198,7 +208,7 @@ impl<S: BlockSource> Reader<S> {
         } else {
             self.source.rewind().map_err(|source| PcapError::Rewind { source })?;
             let spent = std::mem::take(&mut self.block);
-            self.source.recycle(spent);
+            self.lent.recycle(spent.memory, &mut self.source);
             self.base = 0;
             self.blocks_since_start = 0;
             self.at_end = false;
@@ -453,8 +463,8 @@ impl<S: BlockSource> Reader<S> {
         let offset = self.offset();
         next.prepend(self.block.rest());
         self.base = offset.wrapping_sub(next.start as u64);
-        let spent = std::mem::replace(&mut self.block, next);
-        self.source.recycle(spent);
+        let spent = std::mem::replace(&mut self.block, Window::from(next));
+        self.lent.recycle(spent.memory, &mut self.source);
         Ok(true)
     }
 }
@@ -463,6 +473,9 @@ impl<S: BlockSource> Reader<S> {
 #[derive(Debug)]
 pub struct Chunk<'a> {
     rest: &'a [u8],
+    memory: &'a Memory,
+    /// Where `rest` ends in `memory`.
+    end: usize,
     layout: Layout,
     units: &'a [Unit],
     interfaces: &'a [Interface],
@@ -478,6 +491,24 @@ impl<'a> Chunk<'a> {
     pub fn interfaces(&self) -> &'a [Interface] {
         self.interfaces
     }
+
+    /// The memory that its frames lie in; a clone of it outlives the chunk. Whoever keeps one keeps a block of the file in
+    /// memory, and the reader takes another in its place.
+    pub fn memory(&self) -> &'a Memory {
+        self.memory
+    }
+
+    /// The next frame, and where its data begins in [`Self::memory`].
+    #[inline(always)]
+    pub fn next_in_place(&mut self) -> Option<(usize, Record<'a>)> {
+        let packet = parse::packet(self.layout, self.rest, self.units).ok()?;
+        let data = self.rest.get(packet.data_at..packet.data_at + packet.data_len)?;
+        let at = self.end - self.rest.len() + packet.data_at;
+        self.rest = self.rest.get(packet.len..)?;
+        self.octets += packet.len;
+        self.records += 1;
+        Some((at, record(&packet, data)))
+    }
 }
 
 impl<'a> Iterator for Chunk<'a> {
@@ -485,12 +516,7 @@ impl<'a> Iterator for Chunk<'a> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Record<'a>> {
-        let packet = parse::packet(self.layout, self.rest, self.units).ok()?;
-        let data = self.rest.get(packet.data_at..packet.data_at + packet.data_len)?;
-        self.rest = self.rest.get(packet.len..)?;
-        self.octets += packet.len;
-        self.records += 1;
-        Some(record(&packet, data))
+        self.next_in_place().map(|(_, record)| record)
     }
 }
 

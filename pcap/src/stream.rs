@@ -65,7 +65,12 @@ pub struct Block {
 impl Block {
     /// An empty block with room for `len` octets.
     pub(crate) fn with_len(len: usize) -> Self {
-        Self { octets: vec![0; HEADROOM + len], start: HEADROOM, end: HEADROOM, last: false }
+        Self::empty(vec![0; HEADROOM + len])
+    }
+
+    /// An empty block in this memory, headroom included.
+    pub(crate) fn empty(octets: Vec<u8>) -> Self {
+        Self { octets, start: HEADROOM, end: HEADROOM, last: false }
     }
 
     /// What is left to parse.

@@ -5,6 +5,7 @@ use crate::format::{Format, limits, spec};
 use crate::interface::{Interface, LinkType, Resolution};
 use crate::stream::{BlockSink, FileSink, IoChoice, WriteSink};
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 
 /// What a [`Writer`] wrote.
@@ -105,36 +106,10 @@ impl<K: BlockSink> Writer<K> {
         if interface >= self.interfaces {
             return Err(PcapError::NoSuchInterface { found: interface, known: self.interfaces });
         }
-        let captured_len = match u32::try_from(data.len()) {
-            Ok(len) if len <= limits::MAX_FRAME_LEN => len,
-            _ => return Err(too_long(data.len())),
-        };
         match self.format {
-            Format::PcapNg => {
-                let padded_len = captured_len.next_multiple_of(4);
-                let total_len = padded_len + spec::ENHANCED_PACKET_LEN as u32;
-                let mut header = [0; 28];
-                put_words(
-                    &mut header,
-                    [
-                        spec::ENHANCED_PACKET,
-                        total_len,
-                        interface,
-                        (ticks >> 32) as u32,
-                        ticks as u32,
-                        captured_len,
-                        original_len,
-                    ],
-                );
-                self.block.extend_from_slice(&header);
-                self.block.extend_from_slice(data);
-                // Padding and the length again, in one piece whose first octets may go.
-                let mut end = [0; 8];
-                let end_len = 4 + (padded_len - captured_len) as usize;
-                end[4..].copy_from_slice(&total_len.to_le_bytes());
-                self.block.extend_from_slice(&end[8 - end_len..]);
-            }
+            Format::PcapNg => enhanced_packet(&mut self.block, interface, ticks, original_len, data)?,
             Format::Pcap => {
+                let captured_len = captured_len(data)?;
                 let (seconds, fraction) = (ticks / self.per_second, ticks % self.per_second);
                 let seconds = u32::try_from(seconds).map_err(|_| PcapError::Unwritable {
                     what: "time of a pcap record in seconds",
@@ -150,6 +125,45 @@ impl<K: BlockSink> Writer<K> {
         }
         self.stats.records += 1;
         if self.block.len() >= limits::BLOCK_LEN { self.flush_block() } else { Ok(()) }
+    }
+
+    /// Writes the frames of `range` that were rendered elsewhere; a pcapng capture only.
+    ///
+    /// Fails as [`Writer::write`], and where `records` does not have them.
+    pub fn write_records(&mut self, records: &Records, range: Range<usize>) -> Result<(), PcapError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        if records.interfaces > self.interfaces {
+            let found = records.interfaces - 1;
+            return Err(PcapError::NoSuchInterface { found, known: self.interfaces });
+        }
+        if self.format != Format::PcapNg || range.end > records.len() {
+            return Err(PcapError::Unwritable {
+                what: "number of rendered records",
+                found: range.end as u64,
+                expected: Expected::Rule("those of a pcapng capture, as many as there are"),
+            });
+        }
+        let mut from = range.start;
+        while from < range.end {
+            let begin = records.begin_of(from);
+            let room = CAPACITY.saturating_sub(self.block.len());
+            // All of them, as a rule. A block that is not full has room for any one.
+            let to = match records.begin_of(range.end) - begin <= room {
+                true => range.end,
+                false => {
+                    from + records.ends[from..range.end].partition_point(|end| end - begin <= room).max(1)
+                }
+            };
+            self.block.extend_from_slice(&records.octets[begin..records.begin_of(to)]);
+            self.stats.records += (to - from) as u64;
+            from = to;
+            if self.block.len() >= limits::BLOCK_LEN {
+                self.flush_block()?;
+            }
+        }
+        Ok(())
     }
 
     /// What was written so far.
@@ -277,6 +291,105 @@ impl<K: BlockSink> Writer<K> {
         self.block.extend_from_slice(value);
         let padding = value.len().next_multiple_of(4) - value.len();
         self.block.extend_from_slice(&[0; 3][..padding]);
+    }
+}
+
+/// Frames as they stand in a pcapng section, apart from the [`Writer`] that takes them in the end: threads can render their
+/// frames side by side and leave only the order to one.
+#[derive(Debug, Default)]
+pub struct Records {
+    octets: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+    /// Interfaces that it takes.
+    interfaces: u32,
+}
+
+impl Records {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one frame, as [`Writer::write`].
+    ///
+    /// Fails when the frame does not fit the format.
+    #[inline]
+    pub fn push(
+        &mut self,
+        interface: u32,
+        ticks: u64,
+        original_len: u32,
+        data: &[u8],
+    ) -> Result<(), PcapError> {
+        enhanced_packet(&mut self.octets, interface, ticks, original_len, data)?;
+        self.interfaces = self.interfaces.max(interface.saturating_add(1));
+        self.ends.push(self.octets.len());
+        Ok(())
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Takes all out; their memory stays.
+    pub fn clear(&mut self) {
+        self.octets.clear();
+        self.ends.clear();
+        self.interfaces = 0;
+    }
+
+    fn begin_of(&self, record: usize) -> usize {
+        record.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0)
+    }
+}
+
+/// type | total length | interface | timestamp(8) | captured length | original length | data | padding | total length
+#[inline(always)]
+fn enhanced_packet(
+    block: &mut Vec<u8>,
+    interface: u32,
+    ticks: u64,
+    original_len: u32,
+    data: &[u8],
+) -> Result<(), PcapError> {
+    let captured_len = captured_len(data)?;
+    let padded_len = captured_len.next_multiple_of(4);
+    let total_len = padded_len + spec::ENHANCED_PACKET_LEN as u32;
+    let mut header = [0; 28];
+    put_words(
+        &mut header,
+        [
+            spec::ENHANCED_PACKET,
+            total_len,
+            interface,
+            (ticks >> 32) as u32,
+            ticks as u32,
+            captured_len,
+            original_len,
+        ],
+    );
+    block.extend_from_slice(&header);
+    block.extend_from_slice(data);
+    // Padding and the length again, in one piece whose first octets may go.
+    let mut end = [0; 8];
+    let end_len = 4 + (padded_len - captured_len) as usize;
+    end[4..].copy_from_slice(&total_len.to_le_bytes());
+    block.extend_from_slice(&end[8 - end_len..]);
+    Ok(())
+}
+
+#[inline(always)]
+fn captured_len(data: &[u8]) -> Result<u32, PcapError> {
+    match u32::try_from(data.len()) {
+        Ok(len) if len <= limits::MAX_FRAME_LEN => Ok(len),
+        _ => Err(too_long(data.len())),
     }
 }
 

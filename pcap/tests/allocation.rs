@@ -1,4 +1,4 @@
-//! In its steady state the reader allocates nothing for a frame, and with plain calls nothing for a block; nor does
+//! In its steady state the reader allocates nothing for a frame, and with plain calls next to nothing for a block; nor does
 //! the writer.
 #![allow(clippy::unwrap_used)] // In a test a panic is the report.
 

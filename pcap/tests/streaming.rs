@@ -4,7 +4,8 @@
 mod common;
 
 use common::{Order, read_chunks, read_on};
-use pc5_pcap::{FileSink, Format, Interface, IoChoice, PcapError, Reader, Writer};
+use pc5_pcap::{FileSink, Format, Interface, IoChoice, Memory, PcapError, Reader, Writer};
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -358,5 +359,53 @@ fn a_file_half_in_memory_comes_whole() {
             println!("changing over was not tested: the file stayed in memory");
         }
         reader.rewind().unwrap();
+    }
+}
+
+/// Frames outlive their chunk in the memory that they lie in, however the blocks come, and however many are kept; blocks that
+/// were let go of are used again.
+#[test]
+fn memory_that_is_kept_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("capture");
+    let frames = 20_000; // Some 15 MB.
+    let mut writer = Writer::create(&path, Format::PcapNg).unwrap();
+    write_frames(&mut writer, frames);
+    writer.finish().unwrap();
+    for choice in WAYS {
+        // All blocks at once, and a few.
+        for most in [usize::MAX, 5] {
+            let mut reader = Reader::open_with(&path, choice).unwrap();
+            let mut kept: VecDeque<(Memory, Vec<(usize, usize)>)> = VecDeque::new();
+            let mut addresses = HashSet::new();
+            let mut checked = 0;
+            let mut check = |(memory, places): (Memory, Vec<(usize, usize)>)| {
+                for (at, len) in places {
+                    assert!(memory.octets()[at..at + len] == content(checked), "{choice:?} frame {checked}");
+                    checked += 1;
+                }
+            };
+            while let Some(mut chunk) = reader.next_chunk().unwrap() {
+                let memory = chunk.memory().clone();
+                addresses.insert(memory.octets().as_ptr() as usize);
+                let mut places = Vec::new();
+                while let Some((at, record)) = chunk.next_in_place() {
+                    assert_eq!(memory.octets()[at..at + record.data.len()], *record.data);
+                    places.push((at, record.data.len()));
+                }
+                drop(chunk);
+                assert!(kept.back().is_none_or(|(before, _)| !before.is_same(&memory)));
+                kept.push_back((memory, places));
+                if kept.len() > most {
+                    kept.pop_front().into_iter().for_each(&mut check);
+                }
+            }
+            let blocks = reader.stats().blocks as usize;
+            kept.drain(..).for_each(&mut check);
+            assert_eq!(checked, frames);
+            // Those kept, the one that is parsed, and what a source has under way.
+            let bound = most.saturating_add(8);
+            assert!(blocks > 12 && addresses.len() <= bound, "{choice:?}: {} of {blocks}", addresses.len());
+        }
     }
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Order, read};
-use pc5_pcap::{Expected, Format, Interface, LinkType, PcapError, Resolution, Writer};
+use pc5_pcap::{Expected, Format, Interface, LinkType, PcapError, Records, Resolution, Writer};
 
 fn to_memory(format: Format) -> Writer<pc5_pcap::WriteSink<Vec<u8>>> {
     Writer::to_write(Vec::new(), format)
@@ -125,4 +125,67 @@ fn the_longest_frames_and_texts_fit() {
         assert_eq!(outcome.frames.len(), 20);
         assert!(outcome.frames.iter().all(|read| read.data == frame && read.original_len == u32::MAX));
     }
+}
+
+#[test]
+fn records_rendered_apart_are_those_of_the_writer() {
+    let frame = |n: usize| vec![n as u8; n * 1_499 % 1_600];
+    let frames = 3_000; // Some two blocks.
+    let mut direct = to_memory(Format::PcapNg);
+    let mut copied = to_memory(Format::PcapNg);
+    for writer in [&mut direct, &mut copied] {
+        writer.add_interface(&Interface::ethernet()).unwrap();
+        writer.add_interface(&Interface::ethernet()).unwrap();
+    }
+    // Two hands render every third frame and the others; the longest there is comes too.
+    let mut hands = [Records::new(), Records::new()];
+    for n in 0..frames {
+        let data = if n == 700 { vec![7; 262_144] } else { frame(n) };
+        let (interface, ticks, original_len) = (n as u32 % 2, n as u64, data.len() as u32 + 1);
+        direct.write(interface, ticks, original_len, &data).unwrap();
+        hands[usize::from(n % 3 == 0)].push(interface, ticks, original_len, &data).unwrap();
+    }
+    let mut taken = [0, 0];
+    for n in 0..frames {
+        let hand = usize::from(n % 3 == 0);
+        // One by one, two of a hand where two follow.
+        if n % 3 == 2 {
+            continue;
+        }
+        let to = (taken[hand] + if n % 3 == 1 { 2 } else { 1 }).min(hands[hand].len());
+        copied.write_records(&hands[hand], taken[hand]..to).unwrap();
+        taken[hand] = to;
+    }
+    assert_eq!(copied.stats().octets, direct.stats().octets);
+    let ((copied, stats), (direct, _)) = (copied.finish().unwrap(), direct.finish().unwrap());
+    assert!(copied == direct, "the same octets");
+    assert_eq!((stats.octets, stats.records), (direct.len() as u64, frames as u64));
+
+    // All at once: more than a block of the writer holds.
+    let mut whole = to_memory(Format::PcapNg);
+    let mut each = to_memory(Format::PcapNg);
+    let records = &mut hands[0];
+    for writer in [&mut whole, &mut each] {
+        writer.add_interface(&Interface::ethernet()).unwrap();
+        writer.add_interface(&Interface::ethernet()).unwrap();
+    }
+    whole.write_records(records, 0..records.len()).unwrap();
+    (0..records.len()).for_each(|i| each.write_records(records, i..i + 1).unwrap());
+    assert!(whole.finish().unwrap().0 == each.finish().unwrap().0);
+
+    let mut one = to_memory(Format::PcapNg);
+    one.add_interface(&Interface::ethernet()).unwrap();
+    let refused = one.write_records(records, 0..1).unwrap_err();
+    assert!(matches!(refused, PcapError::NoSuchInterface { found: 1, known: 1 }), "{refused}");
+    one.write_records(records, 0..0).unwrap();
+    one.add_interface(&Interface::ethernet()).unwrap();
+    assert!(one.write_records(records, 0..records.len() + 1).is_err(), "more than there are");
+    assert_eq!(one.stats().records, 0);
+    let mut pcap = to_memory(Format::Pcap);
+    pcap.add_interface(&Interface::ethernet()).unwrap();
+    records.clear();
+    records.push(0, 0, 1, b"x").unwrap();
+    assert!(pcap.write_records(records, 0..1).is_err(), "pcap has other records");
+    assert!(records.push(0, 0, 0, &vec![0; 262_145]).is_err());
+    assert_eq!(records.len(), 1);
 }

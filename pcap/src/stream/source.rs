@@ -2,6 +2,7 @@
 
 use super::{Block, BlockSource, HEADROOM, IoChoice, READ_AHEAD, ReadSource, uring};
 use crate::format::limits;
+use rustix::fs::fstatfs;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -48,7 +49,9 @@ impl FileSource {
         let file_len = metadata.len();
         Ok(Self(match choice {
             IoChoice::Auto => {
-                Way::Near(Near { file, file_len, at: 0, ended: false, free: Vec::new(), ahead: None })
+                let nowait =
+                    if is_in_memory(&file) { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT };
+                Way::Near(Near { file, file_len, at: 0, ended: false, nowait, free: Vec::new(), ahead: None })
             }
             IoChoice::Ahead | IoChoice::Plain => Way::Ahead(ReadAhead::start(file, file_len, 0, choice)?),
         }))
@@ -100,9 +103,17 @@ struct Near {
     at: u64,
     /// The end was given: nothing more until a rewind.
     ended: bool,
+    /// How not to wait for a disk.
+    nowait: ReadWriteFlags,
     free: Vec<Block>,
     /// Since the first block that was not in memory; until a rewind.
     ahead: Option<ReadAhead>,
+}
+
+/// Whether the file system has no disk to wait for: it does not know [`ReadWriteFlags::NOWAIT`], and needs none.
+fn is_in_memory(file: &File) -> bool {
+    // Source: linux/magic.h: TMPFS_MAGIC, RAMFS_MAGIC.
+    fstatfs(file).is_ok_and(|fs| matches!(fs.f_type as u32, 0x0102_1994 | 0x8584_58f6))
 }
 
 impl Near {
@@ -129,7 +140,7 @@ impl Near {
         let room = block.octets.get_mut(HEADROOM..).unwrap_or(&mut []);
         while let Some(left) = room.get_mut(len..).filter(|left| !left.is_empty() && !self.ended) {
             let at = self.at + len as u64;
-            match preadv2(&self.file, &mut [IoSliceMut::new(left)], at, ReadWriteFlags::NOWAIT) {
+            match preadv2(&self.file, &mut [IoSliceMut::new(left)], at, self.nowait) {
                 Ok(0) => break,
                 Ok(read) => len += read,
                 Err(Errno::INTR) => {}
