@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use pc5_dataplane::suite::Suite;
-use pc5_pcap::{Interface, Reader};
+use pc5_pcap::{Format, Interface, Reader, Writer};
 use serde_json::Value;
 
 fn sample(name: &str) -> PathBuf {
@@ -188,6 +188,76 @@ fn a_link_passes_rekeys_and_a_group_sender_ptks_with_nothing_lost() {
         json(&replay(&sample("transfer.pcap"), &["--cast", "group", "--loop", "6500", "-o", "json"]));
     assert_eq!(report["frames"]["accepted"], 429_000, "each of two senders passes three PTKs");
     assert_eq!(report["compared"]["differing"], 0);
+}
+
+/// A capture of some blocks, many stations and two interfaces, the second described in its middle.
+fn crowd(path: &Path, frames: u64) {
+    let mut writer = Writer::create(path, Format::PcapNg).unwrap();
+    writer.add_interface(&Interface::ethernet()).unwrap();
+    for n in 0..frames {
+        if n == frames / 2 {
+            writer.add_interface(&Interface { snap_len: 900, ..Interface::ethernet() }).unwrap();
+        }
+        // New stations come all the time, each with a frame for one that came before.
+        let source = n * n % (n / 600 + 2);
+        // In the second half all have one way out, which then gets more at once than any lane had on the first hop.
+        let destination = if n < frames / 2 { n % (source + 1) } else { 1 };
+        let longer = if n % 8 == 0 { n * 37 % 900 } else { 0 };
+        let mut frame = vec![n as u8; 60 + longer as usize];
+        frame[..6].copy_from_slice(&(destination << 16 | 2).to_be_bytes()[2..]);
+        frame[6..12].copy_from_slice(&(source << 16 | 2).to_be_bytes()[2..]);
+        frame[0] &= 0xfe;
+        if n % 50 == 0 {
+            frame[..6].fill(0xff);
+        }
+        let interface = u32::from(n >= frames / 2 && n % 3 == 0);
+        writer.write(interface, n, frame.len() as u32, &frame).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn files_do_not_hang_on_workers_or_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("crowd.pcapng");
+    let frames_in = 40_000; // Two looks at the engines, some 20 blocks.
+    crowd(&input, frames_in);
+    let path = |n: &str, workers: &str| dir.path().join(format!("{n}{workers}"));
+    let mut one = None;
+    for (workers, batch) in [("1", "64"), ("1", "7"), ("2", "64"), ("4", "256")] {
+        // SDUs come out as they went in: the same file, octet for octet.
+        let out = path("sdus", workers);
+        let run = ["--workers", workers, "--batch", batch, "-o", "json", "--out", out.to_str().unwrap()];
+        let mut report = json(&replay(&input, &run));
+        assert_eq!(report["frames"]["accepted"], frames_in);
+        assert_eq!(report["compared"]["differing"], 0);
+        report.as_object_mut().unwrap().remove("output").unwrap();
+        // Protected ones under new keys each time, but PC5-S always stands where it was needed.
+        let air = path("air", workers);
+        let run = [
+            "--op",
+            "protect",
+            "--signalling",
+            "--workers",
+            workers,
+            "--batch",
+            batch,
+            "--out",
+            air.to_str().unwrap(),
+        ];
+        ok(&replay(&input, &run));
+        let air: Vec<(u64, u32, bool)> = frames(&air)
+            .1
+            .iter()
+            .map(|f| (f.ticks, f.interface, pc5_dataplane::pdu::parse(&f.data).unwrap().lcid.is_user()))
+            .collect();
+        assert!(air.len() as u64 > frames_in);
+        let got = (report, std::fs::read(&out).unwrap(), air);
+        let one = one.get_or_insert_with(|| got.clone());
+        assert_eq!(got.0, one.0, "workers {workers} batch {batch}");
+        assert!(got.1 == one.1, "the same file with workers {workers} batch {batch}");
+        assert!(got.2 == one.2, "the same order with workers {workers} batch {batch}");
+    }
 }
 
 #[test]

@@ -19,11 +19,12 @@ use crate::exit::{Exit, refused, usage};
 use crate::replay::directory::{Cast, Directory};
 use crate::replay::keying::{Keying, KeyingConfig};
 use crate::replay::lane::{Lane, StageTime, Step};
-use crate::replay::lanes::{Lanes, Threads};
+use crate::replay::lanes::Lanes;
 use crate::replay::output::Writer;
+use crate::replay::part::Shape;
 use crate::replay::plan::{KeyingWay, Op, Output, Plan};
 use crate::replay::report::{Report, Row, TimedStage};
-use crate::replay::rounds::Rounds;
+use crate::replay::rounds::{self, Rounds};
 use crate::replay::wire::{Wire, WireReport};
 
 /// Arguments of `pc5 replay`.
@@ -55,7 +56,7 @@ pub(crate) struct Args {
     /// Most member UEs; further stations share them.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     members: u32,
-    /// Worker threads; 1 runs everything on one thread.
+    /// Worker threads, the calling one among them; 1 runs everything on it.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
     /// Frames a batch.
@@ -122,12 +123,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         keep_signalling: args.signalling,
     };
     let mut keying = Keying::new(config, log)?;
-    let mut lanes = start_lanes(&args, &keying)?;
+    let shape = shape(&args, &plan);
+    let mut lanes = start_lanes(&args, plan, shape, &keying)?;
     let wire = args.to.as_deref().map(Wire::open).transpose()?;
     let writer = args.out.as_deref().map(Writer::create).transpose()?;
     let mut directory = Directory::new(args.members);
-    let mut rounds =
-        Rounds::new(plan, &mut lanes, &mut keying, &mut directory, writer, wire, args.batch as usize);
+    let mut rounds = Rounds::new(plan, shape, &mut lanes, &mut keying, &mut directory, writer, wire);
 
     let began = Instant::now();
     let (octets_read, read_time, defect) = feed(&args, &mut reader, &mut rounds, began)?;
@@ -208,7 +209,19 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn start_lanes(args: &Args, keying: &Keying) -> anyhow::Result<Lanes> {
+/// Frames that are needed after their hop stay in the batch they went through; others in parts that are worth handing over.
+fn shape(args: &Args, plan: &Plan) -> Shape {
+    let keeps = !plan.hop2.is_empty() || args.to.is_some();
+    let alone = args.workers == 1 && keeps;
+    Shape {
+        slots: if alone { args.batch.into() } else { rounds::PART.max(args.batch.into()) },
+        keeps,
+        // What does not leave by a wire is not written, so that has to come first.
+        renders: (args.out.is_some() && args.to.is_none()).then_some(plan.output),
+    }
+}
+
+fn start_lanes(args: &Args, plan: Plan, shape: Shape, keying: &Keying) -> anyhow::Result<Lanes> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let workers = args.workers as usize;
     let lane = |worker| {
@@ -226,17 +239,18 @@ fn start_lanes(args: &Args, keying: &Keying) -> anyhow::Result<Lanes> {
             )
         };
         Lane {
+            plan,
+            shape,
             members: engine(keying.members.shared(), false),
             owner: engine(keying.owner.shared(), false),
             monitor: engine(keying.monitor.shared(), true),
             now: Now { unix_seconds: seconds, monotonic_ns: 0 },
+            batch: None,
+            batch_slots: args.batch.into(),
             times: [StageTime::default(); Step::ALL.len()],
         }
     };
-    Ok(match workers {
-        1 => Lanes::Inline(Box::new(lane(0))),
-        n => Lanes::Threads(Threads::start((0..n).map(lane).collect()).context("starting worker threads")?),
-    })
+    Lanes::start((0..workers).map(lane).collect()).context("starting worker threads")
 }
 
 /// Reads the capture, as often as asked, into the rounds. Gives octets read, time spent reading, and the defect it ended at.
@@ -250,7 +264,6 @@ fn feed(
     let until = args.duration.map(Duration::from_secs_f64);
     let mut pacer = (args.pace != Pace::Max).then(|| Pacer::new(args.pace));
     let (mut octets, mut pass, mut waited) = (0u64, 0u64, Duration::ZERO);
-    let mut processing = Duration::ZERO;
     let defect = 'passes: loop {
         let before = rounds.taken();
         loop {
@@ -262,17 +275,15 @@ fn feed(
                 Ok(None) => break,
                 Err(e) => break 'passes Some(e),
             };
-            let entered = Instant::now();
-            rounds.interfaces(chunk.interfaces())?;
-            for record in &mut chunk {
+            rounds.enter(chunk.interfaces(), chunk.memory())?;
+            while let Some((at, record)) = chunk.next_in_place() {
                 if let Some(pacer) = &mut pacer {
                     waited += wait_until_due(pacer, rounds, began, record.timestamp_ns, record.data.len())?;
                 }
                 octets += record.data.len() as u64;
-                rounds.push(record.data, record.ticks, record.interface, record.original_len)?;
+                rounds.push(at, &record)?;
             }
             drop(chunk);
-            processing += entered.elapsed();
             progress.set_position(rounds.taken());
         }
         pass += 1;
@@ -291,7 +302,7 @@ fn feed(
         }
     };
     progress.finish_and_clear();
-    let read_time = began.elapsed().saturating_sub(processing).saturating_sub(waited);
+    let read_time = began.elapsed().saturating_sub(rounds.elsewhere).saturating_sub(waited);
     Ok((octets, read_time, defect))
 }
 
@@ -376,18 +387,20 @@ fn report(
     let steps: Vec<Step> = plan.hop1.iter().chain(plan.hop2).copied().collect();
     let mut rows = Vec::new();
     let read = StageTime { spent: totals.read_time, frames: totals.frames_read, octets: totals.octets_read };
-    let mut stages = vec![TimedStage { name: "read", time: read }];
+    let timed = |step: Step| TimedStage { name: step.name(), time: times[step as usize] };
+    let mut stages = vec![TimedStage { name: "read", time: read }, timed(Step::Take)];
     for (i, &step) in steps.iter().enumerate() {
         if i == plan.hop1.len() {
             stages.push(TimedStage { name: "bridge", time: totals.bridge_time });
             rows.push(Row { name: "bridge", counters: totals.bridged.clone() });
         }
-        stages.push(TimedStage { name: step.name(), time: times[step as usize] });
+        stages.push(timed(step));
         if step != Step::Compare {
             rows.push(Row { name: step.name(), counters: counters[step as usize].clone() });
         }
     }
     if totals.written.is_some() {
+        stages.push(timed(Step::Render));
         stages.push(TimedStage { name: "write", time: totals.write_time });
     }
     if let Some(wire) = &totals.wire {

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::pdu::Destination;
 
-use super::inner::{Station, To};
+use pc5_pcap::LinkType;
+
+use super::inner::{self, Station, To};
 
 /// Layer-2 id of the group owner in replay.
 pub(crate) const OWNER: Layer2Id = Layer2Id::from_octets([0xff, 0xff, 0xfe]);
@@ -25,54 +27,115 @@ pub(crate) enum Cast {
 
 /// Stations and their members: Layer-2 ids in order of first appearance, from 000001, then modulo.
 pub(crate) struct Directory {
-    members: HashMap<Station, Layer2Id, foldhash::fast::RandomState>,
+    /// By MAC address: nearly all, and a frame asks twice.
+    macs: Map<u64>,
+    others: Map<Station>,
     limit: u32,
 }
+
+type Map<K> = HashMap<K, Layer2Id, foldhash::fast::RandomState>;
 
 impl Directory {
     /// At most `limit` members.
     pub(crate) fn new(limit: u32) -> Self {
-        Self { members: HashMap::default(), limit }
+        Self { macs: Map::default(), others: Map::default(), limit }
+    }
+
+    /// The member that a captured frame comes from and, unless it goes one-to-many from there, where the owner sends it.
+    #[inline(always)]
+    pub(crate) fn place(
+        &mut self,
+        cast: Cast,
+        link_type: LinkType,
+        frame: &[u8],
+    ) -> (Layer2Id, Option<Destination>) {
+        // What nearly all frames have is looked up without going through memory as a `Station`: half of the whole cost.
+        let Some((from, to)) = inner::macs(link_type, frame) else {
+            return self.place_by_other_addresses(cast, link_type, frame);
+        };
+        let source = self.member_of_mac(from);
+        let destination = match (cast, to) {
+            (Cast::Group, _) => None,
+            (_, None) => Some(self.to_many(cast, source)),
+            (_, Some(to)) => {
+                let to = self.member_of_mac(to);
+                Some(self.to_one(source, to))
+            }
+        };
+        (source, destination)
+    }
+
+    #[inline(never)]
+    fn place_by_other_addresses(
+        &mut self,
+        cast: Cast,
+        link_type: LinkType,
+        frame: &[u8],
+    ) -> (Layer2Id, Option<Destination>) {
+        let (from, to) = inner::addresses(link_type, frame);
+        let source = self.member(from);
+        (source, (cast != Cast::Group).then(|| self.bridge(cast, source, to)))
     }
 
     /// The member that stands for a station; a new one for a station not seen before.
-    #[inline]
-    pub(crate) fn member(&mut self, station: Station) -> Layer2Id {
-        match self.members.get(&station) {
+    fn member(&mut self, station: Station) -> Layer2Id {
+        match station {
+            Station::Mac(mac) => self.member_of_mac(mac),
+            other => match self.others.get(&other) {
+                Some(&member) => member,
+                None => self.appear(other),
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn member_of_mac(&mut self, mac: u64) -> Layer2Id {
+        match self.macs.get(&mac) {
             Some(&member) => member,
-            None => self.appear(station),
+            None => self.appear(Station::Mac(mac)),
         }
     }
 
     #[cold]
     fn appear(&mut self, station: Station) -> Layer2Id {
-        let member = member(self.members.len() as u32 % self.limit);
-        self.members.insert(station, member);
+        let stations = self.macs.len() + self.others.len();
+        let member = member(stations as u32 % self.limit);
+        self.bind(station, member);
         member
     }
 
     /// A station proved to sit behind this member: it was opened on its link.
     #[inline]
     pub(crate) fn bind(&mut self, station: Station, to: Layer2Id) {
-        self.members.insert(station, to);
+        match station {
+            Station::Mac(mac) => self.macs.insert(mac, to),
+            other => self.others.insert(other, to),
+        };
     }
 
     /// Where the owner sends a frame that came from `source` on its link: to the addressee's member, to the group, or to the
     /// next member. A frame for its own sender goes to the next member too: several stations can share a UE.
-    #[inline]
     pub(crate) fn bridge(&mut self, cast: Cast, source: Layer2Id, to: To) -> Destination {
         match to {
-            To::Many if cast == Cast::Auto => Destination::Group(GROUP),
-            To::Many => Destination::Ue(self.next(source)),
-            To::One(station) => match self.member(station) {
-                same if same == source => Destination::Ue(self.next(source)),
-                other => Destination::Ue(other),
-            },
+            To::Many => self.to_many(cast, source),
+            To::One(station) => {
+                let to = self.member(station);
+                self.to_one(source, to)
+            }
         }
     }
 
+    fn to_many(&self, cast: Cast, source: Layer2Id) -> Destination {
+        if cast == Cast::Auto { Destination::Group(GROUP) } else { Destination::Ue(self.next(source)) }
+    }
+
+    #[inline(always)]
+    fn to_one(&self, source: Layer2Id, to: Layer2Id) -> Destination {
+        Destination::Ue(if to == source { self.next(source) } else { to })
+    }
+
     /// The member after this one, the first after the last.
-    pub(crate) fn next(&self, of: Layer2Id) -> Layer2Id {
+    fn next(&self, of: Layer2Id) -> Layer2Id {
         member(of.get() % self.limit)
     }
 }

@@ -2,14 +2,13 @@
 
 use pc5_pcap::LinkType;
 
-/// A station of the captured network, as one number: kind in the high bits, address below.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub(crate) struct Station(u128, Kind);
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-enum Kind {
-    Mac,
-    Ip,
+/// A station of the captured network.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Station {
+    /// By its MAC address, 48 bits.
+    Mac(u64),
+    /// By its IP address.
+    Ip(u128),
     /// What has no address at all comes from one fixed sender.
     Nobody,
 }
@@ -23,19 +22,19 @@ pub(crate) enum To {
     Many,
 }
 
+/// Source and destination MAC address of a captured frame, where it has them; no destination for a group address.
+#[inline(always)]
+pub(crate) fn macs(link_type: LinkType, frame: &[u8]) -> Option<(u64, Option<u64>)> {
+    let head = frame.first_chunk::<12>().filter(|_| link_type == LinkType::ETHERNET)?;
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *head;
+    let mac = |o: [u8; 6]| u64::from_be_bytes([0, 0, o[0], o[1], o[2], o[3], o[4], o[5]]);
+    Some((mac([g, h, i, j, k, l]), (a & 1 == 0).then(|| mac([a, b, c, d, e, f]))))
+}
+
 /// Source and destination of a captured frame: MAC addresses, else IP addresses, else one fixed sender to all.
-#[inline]
 pub(crate) fn addresses(link_type: LinkType, frame: &[u8]) -> (Station, To) {
-    if link_type == LinkType::ETHERNET {
-        if let Some(head) = frame.first_chunk::<12>() {
-            let to = if head[0] & 1 == 1 {
-                To::Many
-            } else {
-                To::One(mac([head[0], head[1], head[2], head[3], head[4], head[5]]))
-            };
-            return (mac([head[6], head[7], head[8], head[9], head[10], head[11]]), to);
-        }
-        return (NOBODY, To::Many);
+    if let Some((from, to)) = macs(link_type, frame) {
+        return (Station::Mac(from), to.map_or(To::Many, |to| To::One(Station::Mac(to))));
     }
     let packet = match link_type {
         LinkType::RAW | LinkType::IPV4 | LinkType::IPV6 => frame,
@@ -47,37 +46,30 @@ pub(crate) fn addresses(link_type: LinkType, frame: &[u8]) -> (Station, To) {
     ip_addresses(packet)
 }
 
-const NOBODY: Station = Station(0, Kind::Nobody);
-
-fn mac(octets: [u8; 6]) -> Station {
-    let [a, b, c, d, e, f] = octets;
-    Station(u64::from_be_bytes([0, 0, a, b, c, d, e, f]) as u128, Kind::Mac)
-}
-
 fn ip_addresses(packet: &[u8]) -> (Station, To) {
     match packet.first().map(|b| b >> 4) {
         Some(4) => {
-            let Some(head) = packet.first_chunk::<20>() else { return (NOBODY, To::Many) };
+            let Some(head) = packet.first_chunk::<20>() else { return (Station::Nobody, To::Many) };
             let at = |i: usize| u32::from_be_bytes([head[i], head[i + 1], head[i + 2], head[i + 3]]);
             let (source, destination) = (at(12), at(16));
             // 224.0.0.0/4 and the limited broadcast.
             let many = destination >> 28 == 0xe || destination == u32::MAX;
-            let to = if many { To::Many } else { To::One(Station(destination as u128, Kind::Ip)) };
-            (Station(source as u128, Kind::Ip), to)
+            let to = if many { To::Many } else { To::One(Station::Ip(destination.into())) };
+            (Station::Ip(source.into()), to)
         }
         Some(6) => {
             let (Some(source), Some(destination)) = (octets16(packet, 8), octets16(packet, 24)) else {
-                return (NOBODY, To::Many);
+                return (Station::Nobody, To::Many);
             };
             // ff00::/8.
             let to = if destination[0] == 0xff {
                 To::Many
             } else {
-                To::One(Station(u128::from_be_bytes(destination), Kind::Ip))
+                To::One(Station::Ip(u128::from_be_bytes(destination)))
             };
-            (Station(u128::from_be_bytes(source), Kind::Ip), to)
+            (Station::Ip(u128::from_be_bytes(source)), to)
         }
-        _ => (NOBODY, To::Many),
+        _ => (Station::Nobody, To::Many),
     }
 }
 
@@ -93,10 +85,11 @@ mod tests {
     fn macs_come_before_ip_and_groups_are_seen() {
         let mut f = vec![0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1, 8, 0];
         let (from, to) = addresses(LinkType::ETHERNET, &f);
-        assert_eq!((from, to), (mac([2, 0, 0, 0, 0, 1]), To::One(mac([2, 0, 0, 0, 0, 2]))));
+        let (one, two) = (Station::Mac(0x0200_0000_0001), Station::Mac(0x0200_0000_0002));
+        assert_eq!((from, to), (one, To::One(two)));
         f[0] = 0xff;
         assert_eq!(addresses(LinkType::ETHERNET, &f).1, To::Many);
-        assert_eq!(addresses(LinkType::ETHERNET, &f[..11]), (NOBODY, To::Many));
+        assert_eq!(addresses(LinkType::ETHERNET, &f[..11]), (Station::Nobody, To::Many));
     }
 
     #[test]
@@ -106,14 +99,14 @@ mod tests {
         p[12..16].copy_from_slice(&[192, 0, 2, 1]);
         p[16..20].copy_from_slice(&[192, 0, 2, 2]);
         let (from, to) = addresses(LinkType::RAW, &p);
-        assert_eq!(from, Station(0xc0000201, Kind::Ip));
-        assert_eq!(to, To::One(Station(0xc0000202, Kind::Ip)));
+        assert_eq!(from, Station::Ip(0xc0000201));
+        assert_eq!(to, To::One(Station::Ip(0xc0000202)));
         p[16] = 239;
         assert_eq!(addresses(LinkType::IPV4, &p).1, To::Many);
         let mut cooked = vec![0; 20];
         cooked.extend(&p);
         assert_eq!(addresses(LinkType::LINUX_SLL2, &cooked).0, from);
-        assert_eq!(addresses(LinkType(147), &p), (NOBODY, To::Many));
+        assert_eq!(addresses(LinkType(147), &p), (Station::Nobody, To::Many));
         for n in 0..20 {
             assert_eq!(addresses(LinkType::RAW, &p[..n]).1, To::Many);
         }

@@ -59,7 +59,10 @@ pub(crate) struct Keying {
     now: Now,
     go: Owner,
     ues: BTreeMap<Layer2Id, Member>,
-    joined: BTreeSet<Layer2Id>,
+    /// A bit a Layer-2 id.
+    joined: Vec<u64>,
+    /// When the first of them wants the time.
+    next_deadline: Option<Duration>,
     /// Events that wait for the next look, and those to be handed on now.
     later: BTreeSet<Event>,
     events: VecDeque<Event>,
@@ -112,7 +115,8 @@ impl Keying {
             now,
             go,
             ues: BTreeMap::new(),
-            joined: BTreeSet::new(),
+            joined: Vec::new(),
+            next_deadline: None,
             later: BTreeSet::new(),
             events: VecDeque::new(),
             log: Vec::new(),
@@ -128,6 +132,7 @@ impl Keying {
                 Output::Send(_) => {}
             }
         }
+        keying.next_deadline = keying.go.deadline();
         for line in file {
             read_along(&mut keying.monitor, line)?;
         }
@@ -138,7 +143,8 @@ impl Keying {
     /// Whether a member has joined.
     #[inline]
     pub(crate) fn knows(&self, member: Layer2Id) -> bool {
-        self.joined.contains(&member)
+        let id = member.get() as usize;
+        self.joined.get(id / 64).is_some_and(|bits| bits >> (id % 64) & 1 == 1)
     }
 
     /// Enrols a member and lets it join: six messages, every check.
@@ -178,6 +184,9 @@ impl Keying {
         }
         self.events.extend(std::mem::take(&mut self.later));
         let due = |deadline: Option<Duration>| deadline.is_some_and(|d| d <= self.now.monotonic);
+        if self.events.is_empty() && !due(self.next_deadline) {
+            return Ok(());
+        }
         if due(self.go.deadline()) {
             self.go.handle(Input::Time, self.now, &mut rng());
         }
@@ -199,9 +208,14 @@ impl Keying {
                     self.carry_out(End::Members, output, lanes)?;
                 }
             }
-            let Some(event) = self.events.pop_front() else { return Ok(()) };
-            self.hand_on(event);
+            match self.events.pop_front() {
+                Some(event) => self.hand_on(event),
+                None => break,
+            }
         }
+        let deadlines = self.ues.values().map(Member::deadline).chain([self.go.deadline()]);
+        self.next_deadline = deadlines.flatten().min();
+        Ok(())
     }
 
     fn carry_out(&mut self, by: End, output: Output, lanes: &mut Lanes) -> anyhow::Result<()> {
@@ -283,7 +297,11 @@ impl Keying {
     fn count(&mut self, by: End, notice: &Notice) {
         match (by, notice) {
             (End::Members, Notice::Joined { local, .. }) => {
-                self.joined.insert(*local);
+                let id = local.get() as usize;
+                if self.joined.len() <= id / 64 {
+                    self.joined.resize(id / 64 + 1, 0);
+                }
+                self.joined[id / 64] |= 1 << (id % 64);
                 self.counts.joins += 1;
             }
             (End::Owner, Notice::Rekeyed { .. }) => self.counts.link_rekeys += 1,

@@ -1,4 +1,4 @@
-//! One worker of a replay: both ends of the air, and the clock of each stage.
+//! One lane of a replay: both ends of the air for a share of the contexts, and the clock of each stage.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,16 @@ use pc5_dataplane::engine::{Engine, Now};
 use pc5_dataplane::ids::{Lcid, SduType};
 use pc5_dataplane::keys::Event;
 use pc5_dataplane::pdu::Address;
-use pc5_dataplane::verdict::{Counters, Verdict};
+use pc5_dataplane::verdict::Verdict;
+
+use super::part::{Note, Part, Shape};
+use super::plan::Plan;
 
 /// What a lane does with a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
+    /// Frames are copied out of the capture.
+    Take,
     /// UEs protect.
     MembersProtect,
     /// The owner verifies.
@@ -25,28 +30,34 @@ pub(crate) enum Step {
     MonitorOpen,
     /// What came out is compared with what went in.
     Compare,
+    /// Records for the output file are rendered.
+    Render,
 }
 
 impl Step {
     /// Every step.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Take,
         Self::MembersProtect,
         Self::OwnerOpen,
         Self::OwnerProtect,
         Self::MembersOpen,
         Self::MonitorOpen,
         Self::Compare,
+        Self::Render,
     ];
 
     /// Name in reports.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Take => "take",
             Self::MembersProtect => "ue_protect",
             Self::OwnerOpen => "owner_verify",
             Self::OwnerProtect => "owner_protect",
             Self::MembersOpen => "ue_verify",
             Self::MonitorOpen => "key_log_verify",
             Self::Compare => "compare",
+            Self::Render => "render",
         }
     }
 }
@@ -67,69 +78,13 @@ impl StageTime {
     }
 }
 
-/// A batch with what it is compared with in the end.
-pub(crate) struct Part {
-    pub batch: Batch,
-    /// The captured frames, one after the other, where they are compared.
-    pub reference: Vec<u8>,
-    pub ends: Vec<usize>,
-    /// Frames that came out otherwise than they went in.
-    pub differing: u64,
-    /// Verdicts at the end of its way, and octets of what was accepted.
-    pub outcome: Counters,
-    pub accepted_octets: u64,
-}
-
-impl Part {
-    pub(crate) fn new(slots: usize) -> Self {
-        Self {
-            batch: Batch::new(slots),
-            reference: Vec::new(),
-            ends: Vec::with_capacity(slots),
-            differing: 0,
-            outcome: Counters::new(),
-            accepted_octets: 0,
-        }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.batch.clear();
-        self.reference.clear();
-        self.ends.clear();
-        self.differing = 0;
-        self.outcome = Counters::new();
-        self.accepted_octets = 0;
-    }
-
-    pub(crate) fn remember(&mut self, captured: &[u8]) {
-        self.reference.extend_from_slice(captured);
-        self.ends.push(self.reference.len());
-    }
-
-    /// What slot `i` was captured as.
-    pub(crate) fn captured(&self, i: usize) -> &[u8] {
-        let from = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.reference[from..self.ends[i]]
-    }
-
-    /// Counts what became of its frames, at the end of their way.
-    pub(crate) fn tally(&mut self) {
-        (self.outcome, self.accepted_octets) = (Counters::new(), 0);
-        for slot in self.batch.slots() {
-            self.outcome.count(slot.verdict);
-            if slot.verdict == Verdict::Accepted {
-                self.accepted_octets += slot.len as u64;
-            }
-        }
-    }
-
-    fn compare(&mut self) {
-        for i in 0..self.batch.len() {
-            let same =
-                self.batch.slots()[i].verdict != Verdict::Accepted || self.batch.data(i) == self.captured(i);
-            self.differing += u64::from(!same);
-        }
-    }
+/// Which half of the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hop {
+    /// Up to the owner's decision, or the whole way where nothing is bridged.
+    First,
+    /// From there on.
+    Second,
 }
 
 /// PC5-S on its way between the two ends.
@@ -148,45 +103,120 @@ pub(crate) enum End {
     Owner,
 }
 
-/// One worker's engines: all UEs, the owner, and a reader of key logs.
+/// One share of the contexts: the engines of all UEs, of the owner, and of a reader of key logs.
 pub(crate) struct Lane {
+    pub plan: Plan,
+    pub shape: Shape,
     pub members: Engine,
     pub owner: Engine,
     pub monitor: Engine,
     pub now: Now,
+    /// Frames of parts that keep none go through here.
+    pub batch: Option<Batch>,
+    pub batch_slots: usize,
     pub times: [StageTime; Step::ALL.len()],
 }
 
 impl Lane {
-    /// Runs the steps over a part, in place.
-    pub(crate) fn run(&mut self, steps: &[Step], part: &mut Part) -> Result<(), EngineError> {
+    /// Brings a part over one hop.
+    ///
+    /// # Errors
+    /// The kernel that was asked for cannot serve a suite, or a frame does not fit the output.
+    pub(crate) fn run(&mut self, hop: Hop, part: &mut Part) -> anyhow::Result<()> {
+        match part.kept.take() {
+            Some(mut batch) => {
+                if hop == Hop::First {
+                    self.take(part, 0, &mut batch);
+                }
+                let result = self.run_batch(hop, part, 0, &mut batch);
+                part.kept = Some(batch);
+                result
+            }
+            None => {
+                let mut batch = self.batch.take().unwrap_or_else(|| Batch::new(self.batch_slots));
+                let mut from = 0;
+                while from < part.notes.len() {
+                    batch.clear();
+                    let to = self.take(part, from, &mut batch);
+                    self.run_batch(hop, part, from, &mut batch)?;
+                    from = to;
+                }
+                self.batch = Some(batch);
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies noted frames into a batch, from `from` on and as many as have room; says where it stopped.
+    fn take(&mut self, part: &Part, from: usize, batch: &mut Batch) -> usize {
+        let began = Instant::now();
+        let memory = part.memory.octets();
+        let mut to = from;
+        for note in &part.notes[from..] {
+            let at = note.at as usize;
+            let frame = memory.get(at..at + note.len as usize).unwrap_or(&[]);
+            if batch.is_full_for(frame.len()) && !batch.is_empty() {
+                break;
+            }
+            if !push(batch, self.plan.from_key_log, frame, note) {
+                // Longer than any batch holds: it is a frame read and dropped.
+                push(batch, false, &[], note);
+                if let Some(slot) = batch.slots_mut().last_mut() {
+                    slot.verdict = Verdict::TooLong;
+                }
+            }
+            to += 1;
+        }
+        self.times[Step::Take as usize].add(&StageTime {
+            spent: began.elapsed(),
+            frames: (to - from) as u64,
+            octets: part.notes[from..to].iter().map(|n| u64::from(n.len)).sum(),
+        });
+        to
+    }
+
+    /// Brings a batch over a hop; `from` is where its frames begin in the part.
+    fn run_batch(&mut self, hop: Hop, part: &mut Part, from: usize, batch: &mut Batch) -> anyhow::Result<()> {
         let mut began = Instant::now();
-        for (i, &step) in steps.iter().enumerate() {
+        for (i, &step) in self.plan.steps(hop).iter().enumerate() {
             if i > 0 && matches!(step, Step::OwnerOpen | Step::MembersOpen) {
-                part.batch.loop_back();
+                batch.loop_back();
             }
             match step {
-                Step::MembersProtect => self.members.protect(&mut part.batch, self.now)?,
-                Step::OwnerOpen => self.owner.open(&mut part.batch, self.now)?,
-                Step::OwnerProtect => self.owner.protect(&mut part.batch, self.now)?,
-                Step::MembersOpen => self.members.open(&mut part.batch, self.now)?,
+                Step::MembersProtect => self.members.protect(batch, self.now)?,
+                Step::OwnerOpen => self.owner.open(batch, self.now)?,
+                Step::OwnerProtect => self.owner.protect(batch, self.now)?,
+                Step::MembersOpen => self.members.open(batch, self.now)?,
                 Step::MonitorOpen => {
-                    self.monitor.open(&mut part.batch, self.now)?;
+                    self.monitor.open(batch, self.now)?;
                     // Reading along asks nobody for anything.
                     self.monitor.take_events();
                 }
-                Step::Compare => part.compare(),
+                Step::Compare => part.compare(batch, from),
+                // Before and after those of a plan.
+                Step::Take | Step::Render => {}
             }
-            let ended = Instant::now();
-            let slots = part.batch.slots();
-            self.times[step as usize].add(&StageTime {
-                spent: ended - began,
-                frames: slots.len() as u64,
-                octets: slots.iter().map(|s| s.len as u64).sum(),
-            });
-            began = ended;
+            began = self.clock(step, began, batch);
+        }
+        if self.plan.ends_with(hop) {
+            part.tally(batch);
+            if let Some(output) = self.shape.renders {
+                part.render(batch, output)?;
+                self.clock(Step::Render, began, batch);
+            }
         }
         Ok(())
+    }
+
+    fn clock(&mut self, step: Step, began: Instant, batch: &Batch) -> Instant {
+        let ended = Instant::now();
+        let slots = batch.slots();
+        self.times[step as usize].add(&StageTime {
+            spent: ended - began,
+            frames: slots.len() as u64,
+            octets: slots.iter().map(|s| s.len as u64).sum(),
+        });
+        ended
     }
 
     /// Carries one PC5-S message over the air. Returns what either engine tells control, and the frame.
@@ -221,4 +251,14 @@ impl Lane {
         }
         Ok((events, on_air, batch.slots()[0].verdict))
     }
+}
+
+/// Puts a noted frame into a batch, protected or to be protected; `false` when it has no room.
+#[inline(always)]
+fn push(batch: &mut Batch, is_protected: bool, frame: &[u8], note: &Note) -> bool {
+    let pushed = match is_protected {
+        true => batch.push_frame(frame, note.meta),
+        false => batch.push_sdu(note.address, Lcid::USER, SduType::NonIp, frame, note.meta),
+    };
+    pushed.is_some()
 }

@@ -1,126 +1,277 @@
-//! One or more lanes: one runs to completion on the calling thread; more run on threads of their own, fed batches in order.
+//! Lanes, and the threads that work on them: the calling one and helpers.
+//!
+//! A lane's parts are worked on one after the other, in the order they were handed over, by whichever thread is free. So the
+//! calling thread, which alone reads and places frames, helps when there is enough to do, and no processor waits for another.
 
+#![allow(clippy::vec_box, reason = "parts go from hand to hand boxed, and boxed they wait")]
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
-use pc5_dataplane::EngineError;
+use crossbeam::utils::CachePadded;
 
-use super::lane::{Lane, Part, Step};
+use super::lane::{Hop, Lane};
+use super::part::Part;
 
-/// Batches that can wait for a worker: two rounds in flight, each at worst gathered for one way out from all lanes.
-const fn queue(lanes: usize) -> usize {
-    4 + 2 * lanes
+/// All lanes of a replay. Dropping them ends the helpers.
+pub(crate) struct Lanes {
+    pool: Arc<Pool>,
+    helpers: Vec<JoinHandle<()>>,
+    lanes: usize,
 }
 
-type Call = Box<dyn FnOnce(&mut Lane) + Send>;
-
-enum Task {
-    /// Steps, and whether they are the last of the part's way.
-    Run(&'static [Step], bool, Box<Part>),
-    Call(Call),
+struct Pool {
+    state: Mutex<State>,
+    /// For helpers: there may be something to do.
+    work: Condvar,
+    /// For the calling thread: something was done.
+    news: Condvar,
+    /// How often either was the case, for those who look before they sleep.
+    work_count: CachePadded<AtomicU64>,
+    news_count: CachePadded<AtomicU64>,
+    /// Parts that wait for a thread.
+    waiting: CachePadded<AtomicUsize>,
 }
 
-struct Worker {
-    tasks: Sender<Task>,
-    done: Receiver<Result<Box<Part>, EngineError>>,
-    thread: Option<JoinHandle<()>>,
+struct State {
+    places: Vec<Place>,
+    helpers_asleep: usize,
+    caller_asleep: bool,
+    ended: bool,
+    /// A helper panicked, and its lane is gone.
+    broken: bool,
 }
 
-/// All lanes of a replay.
-pub(crate) enum Lanes {
-    /// One, here.
-    Inline(Box<Lane>),
-    /// Several, each on a thread.
-    Threads(Threads),
+struct Place {
+    /// Gone while a thread has it.
+    lane: Option<Box<Lane>>,
+    waiting: VecDeque<(Hop, Box<Part>)>,
+    first: VecDeque<anyhow::Result<Box<Part>>>,
+    second: VecDeque<anyhow::Result<Box<Part>>>,
 }
 
-/// Lanes on threads; dropping them ends the threads.
-pub(crate) struct Threads(Vec<Worker>);
-
-impl Threads {
-    /// Starts one thread a lane.
-    pub(crate) fn start(lanes: Vec<Lane>) -> std::io::Result<Self> {
-        let queue = queue(lanes.len());
-        let worker = |(i, mut lane): (usize, Lane)| {
-            let (tasks, inbox) = bounded::<Task>(queue);
-            let (outbox, done) = bounded(queue);
-            let body = move || {
-                for task in inbox {
-                    match task {
-                        Task::Run(steps, last, mut part) => {
-                            let result = lane.run(steps, &mut part).map(|()| {
-                                if last {
-                                    part.tally();
-                                }
-                                part
-                            });
-                            if outbox.send(result).is_err() {
-                                return;
-                            }
-                        }
-                        Task::Call(call) => call(&mut lane),
-                    }
-                }
-            };
-            let thread = std::thread::Builder::new().name(format!("pc5-worker-{i}")).spawn(body)?;
-            Ok(Worker { tasks, done, thread: Some(thread) })
-        };
-        lanes.into_iter().enumerate().map(worker).collect::<std::io::Result<_>>().map(Self)
-    }
-
-    /// Hands a part to a worker; results come back from [`Self::receive`] in the same order, counted if the steps were the
-    /// `last` ones.
-    pub(crate) fn send(&self, worker: usize, steps: &'static [Step], last: bool, part: Box<Part>) {
-        // A worker that is gone has left its panic for `receive`.
-        let _ = self.0[worker].tasks.send(Task::Run(steps, last, part));
-    }
-
-    /// The oldest part a worker has not given back yet.
-    pub(crate) fn receive(&self, worker: usize) -> Result<Box<Part>, EngineError> {
-        self.0[worker].done.recv().expect("a worker gives back every part it was handed")
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        for w in &mut self.0 {
-            let (closed, _) = bounded(0);
-            w.tasks = closed;
-        }
-        for w in &mut self.0 {
-            if let Some(thread) = w.thread.take() {
-                // A panic of a worker has shown itself where its part was missing.
-                let _ = thread.join();
-            }
+impl Place {
+    fn done(&mut self, hop: Hop) -> &mut VecDeque<anyhow::Result<Box<Part>>> {
+        match hop {
+            Hop::First => &mut self.first,
+            Hop::Second => &mut self.second,
         }
     }
 }
 
 impl Lanes {
-    /// How many.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Inline(_) => 1,
-            Self::Threads(t) => t.0.len(),
+    /// As many helpers as lanes but one, whose share the calling thread does.
+    pub(crate) fn start(lanes: Vec<Lane>) -> std::io::Result<Self> {
+        let count = lanes.len();
+        let place = |lane| Place {
+            lane: Some(Box::new(lane)),
+            waiting: VecDeque::new(),
+            first: VecDeque::new(),
+            second: VecDeque::new(),
+        };
+        let state = State {
+            places: lanes.into_iter().map(place).collect(),
+            helpers_asleep: 0,
+            caller_asleep: false,
+            ended: false,
+            broken: false,
+        };
+        let pool = Arc::new(Pool {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            news: Condvar::new(),
+            work_count: CachePadded::default(),
+            news_count: CachePadded::default(),
+            waiting: CachePadded::default(),
+        });
+        let mut started = Self { pool, helpers: Vec::new(), lanes: count };
+        for i in 1..count {
+            let pool = started.pool.clone();
+            let thread = std::thread::Builder::new().name(format!("pc5-worker-{i}"));
+            started.helpers.push(thread.spawn(move || pool.help_until_the_end(i))?);
         }
+        Ok(started)
     }
 
-    /// Runs `f` on one lane, after everything handed to it before, and waits.
-    pub(crate) fn call<T: Send + 'static>(
-        &mut self,
-        worker: usize,
-        f: impl FnOnce(&mut Lane) -> T + Send + 'static,
-    ) -> T {
-        match self {
-            Self::Inline(lane) => f(lane),
-            Self::Threads(threads) => {
-                let (answer, wait) = bounded(1);
-                let call: Call = Box::new(move |lane| {
-                    let _ = answer.send(f(lane));
-                });
-                let _ = threads.0[worker].tasks.send(Task::Call(call));
-                wait.recv().expect("a worker answers every call")
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.lanes
+    }
+
+    /// Parts that wait for a thread.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pool.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Hands a part to a lane.
+    pub(crate) fn submit(&self, lane: usize, hop: Hop, part: Box<Part>) {
+        let mut state = self.pool.lock();
+        state.places[lane].waiting.push_back((hop, part));
+        self.pool.waiting.fetch_add(1, Ordering::Relaxed);
+        self.pool.tell_helpers(&state);
+    }
+
+    /// The oldest part that each of these lanes was handed for a hop and did not give back yet; `None` until all are done.
+    pub(crate) fn receive(&self, lanes: &[usize], hop: Hop) -> anyhow::Result<Option<Vec<Box<Part>>>> {
+        let mut state = self.pool.lock();
+        // A lane can have several parts of a round.
+        for (i, &lane) in lanes.iter().enumerate() {
+            let earlier = lanes[..i].iter().filter(|&&l| l == lane).count();
+            if state.places[lane].done(hop).len() <= earlier {
+                return Ok(None);
             }
+        }
+        lanes
+            .iter()
+            .filter_map(|&lane| state.places[lane].done(hop).pop_front())
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    /// Works on one part that waits; `false` if there is none for this thread.
+    pub(crate) fn help(&self) -> bool {
+        self.pool.work_on_one(0)
+    }
+
+    /// What [`Self::wait`] waits for a change of.
+    pub(crate) fn news(&self) -> u64 {
+        self.pool.news_count.load(Ordering::Acquire)
+    }
+
+    /// Waits until a helper has done something since `seen`.
+    ///
+    /// # Panics
+    /// If a helper did.
+    pub(crate) fn wait(&self, seen: u64) {
+        if looks(|| self.news() != seen) {
+            return;
+        }
+        let mut state = self.pool.lock();
+        while self.news() == seen {
+            assert!(!state.broken, "a worker panicked");
+            state.caller_asleep = true;
+            state = self.pool.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.caller_asleep = false;
+        }
+        assert!(!state.broken, "a worker panicked");
+    }
+
+    /// Runs `f` on one lane, between two parts.
+    pub(crate) fn call<T>(&mut self, lane: usize, f: impl FnOnce(&mut Lane) -> T) -> T {
+        let mut taken = loop {
+            let seen = self.news();
+            let lane = self.pool.lock().places[lane].lane.take();
+            match lane {
+                Some(lane) => break lane,
+                None => self.wait(seen),
+            }
+        };
+        let result = f(&mut taken);
+        let mut state = self.pool.lock();
+        state.places[lane].lane = Some(taken);
+        self.pool.tell_helpers(&state);
+        result
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        let mut state = self.pool.lock();
+        state.ended = true;
+        self.pool.tell_helpers(&state);
+        drop(state);
+        for helper in self.helpers.drain(..) {
+            // Its panic has shown itself where its part was missing.
+            let _ = helper.join();
         }
     }
 }
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that panics is done under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_helpers(&self, state: &State) {
+        self.work_count.fetch_add(1, Ordering::Release);
+        if state.helpers_asleep > 0 {
+            self.work.notify_all();
+        }
+    }
+
+    fn tell_caller(&self, state: &State) {
+        self.news_count.fetch_add(1, Ordering::Release);
+        if state.caller_asleep {
+            self.news.notify_one();
+        }
+    }
+
+    fn help_until_the_end(&self, own: usize) {
+        loop {
+            let seen = self.work_count.load(Ordering::Acquire);
+            if self.work_on_one(own) || looks(|| self.work_count.load(Ordering::Acquire) != seen) {
+                continue;
+            }
+            let mut state = self.lock();
+            while self.work_count.load(Ordering::Acquire) == seen && !state.ended {
+                state.helpers_asleep += 1;
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.helpers_asleep -= 1;
+            }
+            if state.ended {
+                return;
+            }
+        }
+    }
+
+    /// Works on the oldest part of a lane that nobody works on, of `own` if it can be.
+    fn work_on_one(&self, own: usize) -> bool {
+        let mut state = self.lock();
+        let lanes = state.places.len();
+        let free = |i: &usize| state.places[*i].lane.is_some() && !state.places[*i].waiting.is_empty();
+        let Some(i) = (own..lanes).chain(0..own).find(free) else { return false };
+        let place = &mut state.places[i];
+        let (Some(mut lane), Some((hop, mut part))) = (place.lane.take(), place.waiting.pop_front()) else {
+            return false;
+        };
+        drop(state);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let breaks = Breaks(self);
+        let result = lane.run(hop, &mut part);
+        std::mem::forget(breaks);
+        let mut state = self.lock();
+        let place = &mut state.places[i];
+        place.lane = Some(lane);
+        place.done(hop).push_back(result.map(|()| part));
+        if !place.waiting.is_empty() {
+            self.tell_helpers(&state);
+        }
+        self.tell_caller(&state);
+        true
+    }
+}
+
+/// Tells of a panic that the lane was lost in.
+struct Breaks<'a>(&'a Pool);
+
+impl Drop for Breaks<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.broken = true;
+        self.0.tell_caller(&state);
+    }
+}
+
+/// Looks for a while whether something is the case: waking a thread that sleeps takes as long.
+fn looks(is: impl Fn() -> bool) -> bool {
+    (0..LOOKS).any(|_| {
+        std::hint::spin_loop();
+        is()
+    })
+}
+
+/// Some tens of microseconds.
+const LOOKS: u32 = 4_000;

@@ -1,14 +1,26 @@
 //! What replay writes: protected frames on Ethernet interfaces, or SDUs as they were captured.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
-use pc5_dataplane::batch::{Batch, Meta};
+use pc5_dataplane::batch::Meta;
 use pc5_pcap::{Format, Interface};
 
+use super::part::{Part, in_order};
 use super::plan::Output;
 
-/// The capture being written.
-pub(crate) struct Writer(pc5_pcap::Writer);
+/// The capture being written. Everything has its place by the sequence of frames, so that the file does not hang on when
+/// threads came to what.
+pub(crate) struct Writer {
+    file: pc5_pcap::Writer,
+    /// What goes between frames: each before the frame of that sequence.
+    between: VecDeque<(u64, Between)>,
+}
+
+enum Between {
+    Interface(Interface),
+    Signalling(Vec<u8>, Meta),
+}
 
 /// A capture that was written whole.
 #[derive(Clone, Debug)]
@@ -21,16 +33,17 @@ pub(crate) struct Written {
 impl Writer {
     /// Begins a pcapng file; the name appears when it is complete.
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self(pc5_pcap::Writer::create(path, Format::PcapNg)?))
+        Ok(Self { file: pc5_pcap::Writer::create(path, Format::PcapNg)?, between: VecDeque::new() })
     }
 
-    /// One output interface an input interface.
+    /// One output interface an input interface, before the frame that comes `next`.
     pub(crate) fn add_interface(
         &mut self,
+        next: u64,
         interface: &Interface,
         output: Output,
         from_protected: bool,
-    ) -> anyhow::Result<()> {
+    ) {
         let written = match (output, from_protected) {
             (Output::Frames, false) => interface.carrier(),
             (Output::Frames, true) | (Output::Sdus, false) => interface.clone(),
@@ -44,33 +57,54 @@ impl Writer {
                 None => interface.clone(),
             },
         };
-        self.0.add_interface(&written)?;
+        self.between.push_back((next, Between::Interface(written)));
+    }
+
+    /// A PC5-S frame before a frame of user data, at its time and on its interface.
+    pub(crate) fn add_signalling(&mut self, frame: Vec<u8>, before: Meta) {
+        // Behind what was asked for the same frame earlier. Control asks in order, but for what was read ahead of it.
+        let i = self.between.partition_point(|(sequence, _)| *sequence <= before.sequence);
+        self.between.insert(i, (before.sequence, Between::Signalling(frame, before)));
+    }
+
+    /// Writes what the lanes rendered of a round, in order of arrival.
+    pub(crate) fn write(&mut self, parts: &[Box<Part>]) -> anyhow::Result<()> {
+        let runs = in_order(parts.len(), |p, i| parts[p].written.get(i).copied());
+        for (p, mut run) in runs {
+            let part = &parts[p];
+            while let Some(&(before, _)) = self.between.front()
+                && before <= part.written[run.end - 1]
+            {
+                let first = run.start + part.written[run.clone()].partition_point(|s| *s < before);
+                self.file.write_records(&part.records, run.start..first)?;
+                run.start = first;
+                self.write_between()?;
+            }
+            self.file.write_records(&part.records, run)?;
+        }
         Ok(())
     }
 
-    /// Writes one slot of a batch; its original length grows by what its captured length grew.
-    #[inline]
-    pub(crate) fn write(&mut self, batch: &Batch, slot: usize, output: Output) -> anyhow::Result<()> {
-        let octets = match output {
-            Output::Frames => batch.frame(slot),
-            Output::Sdus => batch.data(slot),
-        };
-        let meta = &batch.meta()[slot];
-        let original_len = meta.uncaptured.wrapping_add(octets.len() as u32);
-        self.0.write(meta.interface, meta.timestamp, original_len, octets)?;
-        Ok(())
-    }
-
-    /// Writes a PC5-S frame at the time and on the interface of a user-data frame.
-    pub(crate) fn write_signalling(&mut self, frame: &[u8], at: Meta) -> anyhow::Result<()> {
-        self.0.write(at.interface, at.timestamp, frame.len() as u32, frame)?;
+    fn write_between(&mut self) -> anyhow::Result<()> {
+        match self.between.pop_front() {
+            Some((_, Between::Interface(interface))) => {
+                self.file.add_interface(&interface)?;
+            }
+            Some((_, Between::Signalling(frame, at))) => {
+                self.file.write(at.interface, at.timestamp, frame.len() as u32, &frame)?;
+            }
+            None => {}
+        }
         Ok(())
     }
 
     /// Completes the file and gives it its name.
-    pub(crate) fn finish(self) -> anyhow::Result<Written> {
-        let io_path = self.0.io_path().to_owned();
-        let (_, stats) = self.0.finish()?;
+    pub(crate) fn finish(mut self) -> anyhow::Result<Written> {
+        while !self.between.is_empty() {
+            self.write_between()?;
+        }
+        let io_path = self.file.io_path().to_owned();
+        let (_, stats) = self.file.finish()?;
         Ok(Written { frames: stats.records, octets: stats.octets, io_path })
     }
 }

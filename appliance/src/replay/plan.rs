@@ -3,7 +3,7 @@
 use pc5_dataplane::suite::Suite;
 
 use super::directory::Cast;
-use super::lane::Step;
+use super::lane::{Hop, Step};
 use crate::exit::{refused, usage};
 
 /// What replay does.
@@ -116,6 +116,19 @@ impl Plan {
             (Op::Verify, _, _) => (&[MonitorOpen], &[], Output::Sdus),
         };
         Ok(Self { op, cast, hop1, hop2, output, from_key_log: file })
+    }
+
+    /// What a lane does on a hop.
+    pub(crate) fn steps(&self, hop: Hop) -> &'static [Step] {
+        match hop {
+            Hop::First => self.hop1,
+            Hop::Second => self.hop2,
+        }
+    }
+
+    /// Whether a frame's way ends with this hop.
+    pub(crate) fn ends_with(&self, hop: Hop) -> bool {
+        hop == Hop::Second || self.hop2.is_empty()
     }
 
     /// Whether every frame is compared with what was captured.

@@ -7,8 +7,8 @@ use pc5_dataplane::io::{Sender, TxOutcome};
 use pc5_dataplane::pdu::spec;
 use pc5_dataplane::verdict::{Counters, Verdict};
 
-use super::lane::{Part, StageTime};
-use super::rounds::in_order;
+use super::lane::StageTime;
+use super::part::{Part, notes_in_order};
 
 /// An interface that a replay sends on.
 pub(crate) struct Wire {
@@ -56,9 +56,9 @@ impl Wire {
         let began = Instant::now();
         let longest = self.sender.max_frame();
         self.going.clear();
-        self.going.extend(in_order(parts));
+        self.going.extend(notes_in_order(parts));
         self.going.retain(|&(p, i)| {
-            let batch = &mut parts[p].batch;
+            let Some(batch) = &mut parts[p].kept else { return false };
             if batch.slots()[i].verdict != Verdict::Accepted {
                 return false;
             }
@@ -72,7 +72,9 @@ impl Wire {
             true
         });
         let outcome = match parts {
-            [part] => self.sender.send(&part.batch)?,
+            [part] => {
+                part.kept.as_ref().map(|batch| self.sender.send(batch)).transpose()?.unwrap_or_default()
+            }
             _ => self.send_together(parts)?,
         };
         self.report.time.frames += self.going.len() as u64;
@@ -84,7 +86,8 @@ impl Wire {
     fn send_together(&mut self, parts: &[Box<Part>]) -> anyhow::Result<TxOutcome> {
         let mut outcome = TxOutcome::default();
         for &(p, i) in &self.going {
-            let frame = parts[p].batch.frame(i);
+            let Some(batch) = &parts[p].kept else { continue };
+            let frame = batch.frame(i);
             if !push(&mut self.together, frame) {
                 outcome.add(&self.sender.send(&self.together)?);
                 self.together.clear();
@@ -107,8 +110,10 @@ impl Wire {
         for (verdict, n) in lost {
             self.report.counters.count_many(verdict, n);
             for _ in 0..n {
-                if let Some((p, i)) = self.going.pop() {
-                    parts[p].batch.slots_mut()[i].verdict = verdict;
+                if let Some((p, i)) = self.going.pop()
+                    && let Some(batch) = &mut parts[p].kept
+                {
+                    batch.slots_mut()[i].verdict = verdict;
                 }
             }
         }
