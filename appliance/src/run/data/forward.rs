@@ -7,18 +7,16 @@ use pc5_dataplane::share::Share;
 use pc5_dataplane::verdict::Verdict;
 
 use super::mail::{Item, Sdu};
-use super::{DataPlane, Role, Which, locked};
-use crate::run::bridge::{Bridge, Route};
+use super::{DataPlane, Role, Which};
+use crate::run::bridge::{Route, View};
 
 impl DataPlane {
     /// Finds the way of opened SDUs. Says whether something in the batch is to be sent on.
     pub(super) fn route(&mut self) -> anyhow::Result<bool> {
-        // Once a batch: one worker has it to itself, several wait for each other no longer than a batch takes.
-        let bridge = match &self.role {
-            Role::Owner(bridge) => Some(bridge.clone()),
+        let mut view = match &self.role {
+            Role::Owner(bridge) => Some(bridge.view()),
             Role::Ue(_) => None,
         };
-        let mut bridge = bridge.as_deref().map(locked);
         let mut forward = false;
         for i in 0..self.batch.len() {
             let slot = self.batch.slots()[i];
@@ -31,22 +29,21 @@ impl DataPlane {
                 self.signalling += 1;
                 continue;
             }
-            let Some(bridge) = &mut bridge else {
+            let Some(view) = &mut view else {
                 self.admit(i);
                 continue;
             };
             let owner = owner_of(slot.address);
-            match bridge.route(slot.address, slot.sdu_type, self.batch.data(i)) {
+            match view.route(slot.address, slot.sdu_type, self.batch.data(i)) {
                 Route::Drop(verdict) => self.bridged.count(verdict),
                 Route::Taken => self.bridged.count(Verdict::Accepted),
                 Route::Member(member) => forward |= self.pass_on(i, Address::link(member, owner)),
                 Route::Group(group) => {
-                    self.copy_to_links(i, owner, bridge)?;
+                    self.copy_to_links(i, owner, view)?;
                     forward |= self.pass_on(i, Address::group(group, owner));
                 }
             }
         }
-        drop(bridge);
         self.deliver()?;
         self.send_copies()?;
         Ok(forward)
@@ -112,9 +109,9 @@ impl DataPlane {
     }
 
     /// Group data for members that have not got the key in use, one by one.
-    fn copy_to_links(&mut self, i: usize, owner: Layer2Id, bridge: &Bridge) -> anyhow::Result<()> {
+    fn copy_to_links(&mut self, i: usize, owner: Layer2Id, view: &View) -> anyhow::Result<()> {
         let slot = self.batch.slots()[i];
-        for member in bridge.copies(owner, slot.address.source()) {
+        for member in view.copies(owner, slot.address.source()) {
             let address = Address::link(member, owner);
             let worker = Share::owner(address, self.share.workers);
             if worker != self.share.worker {

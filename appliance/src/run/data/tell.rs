@@ -9,7 +9,7 @@ use pc5_dataplane::io::Link;
 use pc5_dataplane::keys::Event;
 use pc5_dataplane::verdict::Verdict;
 
-use super::{DataPlane, Role, locked};
+use super::{DataPlane, Role};
 use crate::run::channels::ToControl;
 use crate::run::status::{DataStatus, PortStatus, WorkerStatus, tally};
 
@@ -87,8 +87,9 @@ impl DataPlane {
         let mut stations = BTreeMap::<String, Vec<String>>::new();
         let mut tuns = match &self.role {
             Role::Owner(bridge) => {
-                let bridge = (self.share.worker == 0).then(|| locked(bridge));
-                for (_, member, inner) in bridge.iter().flat_map(|b| b.stations()) {
+                // One of the workers tells for all.
+                let view = (self.share.worker == 0).then(|| bridge.view());
+                for (_, member, inner) in view.iter().flat_map(|view| view.stations()) {
                     stations.entry(member.to_string()).or_default().push(inner.to_string());
                 }
                 stations.values_mut().for_each(|list| list.sort());
