@@ -29,7 +29,6 @@ mod tun;
 mod watch;
 pub(crate) mod workers;
 
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -154,7 +153,10 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let parts = data_ports.into_iter().zip(Mail::between(&bells)).zip(inboxes).zip(roles);
     for (worker, (((port, mail), inbox), role)) in parts.enumerate() {
         let share = Share { worker, workers: config.workers };
-        let engine = Engine::new(table.shared(), EngineConfig { share, ..EngineConfig::default() });
+        let engine = Engine::new(
+            table.shared(),
+            EngineConfig { share, kernel: config.kernel, ..EngineConfig::default() },
+        );
         let ports = (signalling.take(), port);
         let mut plane =
             DataPlane::new(engine, table.shared(), ports, (share, mail), role, inbox, control.clone());
@@ -216,7 +218,7 @@ fn station(
                 let networks = networks.get(&g.group).into_iter().flatten();
                 (g.owner, g.group, networks.filter_map(tun::broadcast).collect())
             });
-            let bridge = Arc::new(Mutex::new(Bridge::new(bridged, addresses)));
+            let bridge = Bridge::new(bridged, addresses);
             let roles = (0..workers).map(|_| data::Role::Owner(bridge.clone())).collect();
             let policy = OwnerPolicy { cookie_always, announce, sdu };
             let owner = Owner::new(device, policy, groups, store)?;

@@ -16,6 +16,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use pc5_control::credential::Freshness;
+use pc5_dataplane::cipher::Kernel;
+use pc5_dataplane::crypto;
+use pc5_dataplane::suite::Suite;
 use serde::Deserialize;
 
 use super::privileges::{Files, User};
@@ -49,6 +52,8 @@ pub(crate) struct Config {
     pub user: Option<User>,
     /// Data workers.
     pub workers: usize,
+    /// A kernel tier for every suite that has it; none: the highest of this machine.
+    pub kernel: Option<Kernel>,
     /// Path of the admin socket.
     pub admin: PathBuf,
     /// File of the durable state; none: in memory.
@@ -103,6 +108,7 @@ struct File {
     log: Option<String>,
     metrics: Option<String>,
     workers: Option<u64>,
+    kernel: Option<String>,
     port: PortFile,
     credential: CredentialFile,
     #[serde(default)]
@@ -179,6 +185,7 @@ impl Checker<'_> {
                 1
             }
         };
+        let kernel = file.kernel.as_deref().and_then(|name| self.kernel(name));
         let admin = self.base.join(file.admin.unwrap_or_else(|| ADMIN_SOCKET.into()));
         let user = file.user.as_deref().and_then(|text| {
             let found = User::named(text);
@@ -280,6 +287,7 @@ impl Checker<'_> {
         Some(Config {
             source: PathBuf::new(),
             workers,
+            kernel,
             user,
             admin,
             state,
@@ -293,6 +301,18 @@ impl Checker<'_> {
             metrics,
             station: station?,
         })
+    }
+
+    /// A kernel tier that some suite has on this machine.
+    fn kernel(&mut self, name: &str) -> Option<Kernel> {
+        let works = |k: &Kernel| Suite::ALL.into_iter().any(|suite| crypto::kernels(suite).contains(k));
+        let here: Vec<Kernel> = Kernel::ALL.into_iter().filter(works).collect();
+        let found = here.iter().copied().find(|k| k.name() == name);
+        if found.is_none() {
+            let names: Vec<&str> = here.iter().map(|k| k.name()).collect();
+            self.wrong("kernel", name, format_args!("this machine has {}", names.join(", ")));
+        }
+        found
     }
 }
 
@@ -338,12 +358,13 @@ mod tests {
     #[test]
     fn every_error_names_key_value_and_what_to_write_and_all_are_told_at_once() {
         let text = owner(
-            "workers = 400\ncrl_freshness = \"never\"",
+            "workers = 400\nkernel = \"abacus\"\ncrl_freshness = \"never\"",
             "suite = \"rot13\"\ntransmit = \"all\"\nkeepalive = \"5\"",
         );
         let found = with_files(&text).join("\n");
         for part in [
             "workers = \"400\": write 1 to 64",
+            "kernel = \"abacus\": this machine has portable, ring",
             "crl_freshness = \"never\": write \"refuse\"",
             "group[0].suite = \"rot13\": write a suite",
         ] {
