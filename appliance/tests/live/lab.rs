@@ -117,15 +117,6 @@ impl Lab {
         self.node("go-1", "owner", &Text { top: top.to_owned(), tables, port: None })
     }
 
-    /// As [`Self::owner`], receiving by the ring of frames whatever the load: what a sender can overload.
-    pub(crate) fn slow_owner(&self, group: &str) -> Node {
-        let tables = format!(
-            "[[group]]\nid = \"{GROUP}\"\nowner = \"fffffe\"\nnetworks = [\"10.77.0.0/24\"]\n{group}\n"
-        );
-        let port = "kind = \"auto\"\ninterface = \"eth0\"\nreceive = \"frames\"".to_owned();
-        self.node("go-1", "owner", &Text { tables, port: Some(port), ..Text::default() })
-    }
-
     /// UE `n` of the group, 10.77.0.n.
     pub(crate) fn ue(&self, n: u8) -> Node {
         self.node(&format!("ue-{n}"), "ue", &Text::ue(n))

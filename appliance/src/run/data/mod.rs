@@ -17,7 +17,6 @@ mod ue;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -47,6 +46,12 @@ mod limits {
 
     /// Frames of a batch.
     pub(super) const BATCH: usize = 256;
+    /// And of one where frames cost more than [`COSTLY`]: PC5-S and questions wait for the turn to end.
+    pub(super) const SMALL_BATCH: usize = 16;
+    /// Time a frame, from which on batches are small; below half of it they are whole again.
+    pub(super) const COSTLY: Duration = Duration::from_micros(20);
+    /// How long what other workers have may take in a turn, give or take a parcel.
+    pub(super) const MAIL: Duration = Duration::from_millis(5);
     /// Parcels of other workers taken in a turn.
     pub(super) const PARCELS: usize = 16;
     /// How long the thread waits when nothing happens: interfaces that came back are seen then.
@@ -57,7 +62,7 @@ mod limits {
 pub(crate) enum Role {
     /// It is bridged. All workers share what the bridge knows: a station that one worker's member used is reached by
     /// another's.
-    Owner(Arc<Mutex<Bridge>>),
+    Owner(Bridge),
     /// It goes to and comes from a TUN device, one a group.
     Ue(Vec<UeData>),
 }
@@ -98,6 +103,11 @@ pub(crate) struct DataPlane {
     /// Events that did not fit on the way to control and must not be lost.
     backlog: VecDeque<Event>,
     batch: Batch,
+    /// In place of `batch` for data, while frames are costly.
+    small: Batch,
+    are_costly: bool,
+    /// More may be there than polling tells.
+    is_more: bool,
     copies: Batch,
     began: Instant,
     signalling: u64,
@@ -144,6 +154,9 @@ impl DataPlane {
             control,
             backlog: VecDeque::new(),
             batch: Batch::new(limits::BATCH),
+            small: Batch::new(limits::SMALL_BATCH),
+            are_costly: false,
+            is_more: false,
             copies: Batch::new(limits::BATCH),
             began: Instant::now(),
             signalling: 0,
@@ -175,7 +188,11 @@ impl DataPlane {
     /// A port, the TUN device or a kernel can no longer be used.
     pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         loop {
-            let wait = if self.backlog.is_empty() { limits::IDLE } else { Duration::from_millis(1) };
+            let wait = match (std::mem::take(&mut self.is_more), self.backlog.is_empty()) {
+                (true, _) => Duration::ZERO,
+                (false, true) => limits::IDLE,
+                (false, false) => Duration::from_millis(1),
+            };
             let broken = self.wait(wait)?;
             if !self.obey()? {
                 return Ok(());
@@ -219,7 +236,7 @@ impl DataPlane {
         };
         let woken = !fds[0].revents().is_empty();
         let is_odd = |i: usize| fds[i].revents().intersects(PollFlags::ERR | PollFlags::HUP);
-        let broken = [1, 2].map(|i| ready == 0 || is_odd(i));
+        let broken = [1, 2].map(|i| (ready == 0 && !wait.is_zero()) || is_odd(i));
         if woken {
             self.inbox.waker.reset();
         }
@@ -265,17 +282,17 @@ impl DataPlane {
                 }
                 ToData::Joined { owner, member, identity } => {
                     if let Role::Owner(bridge) = &self.role {
-                        locked(bridge).join(owner, member, &identity);
+                        bridge.join(owner, member, &identity);
                     }
                 }
                 ToData::Left { owner, member } => {
                     if let Role::Owner(bridge) = &self.role {
-                        locked(bridge).leave(owner, member);
+                        bridge.leave(owner, member);
                     }
                 }
                 ToData::Audience { group, by_link } => {
                     if let Role::Owner(bridge) = &self.role {
-                        locked(bridge).set_by_link(group, by_link);
+                        bridge.set_by_link(group, by_link);
                     }
                 }
                 ToData::Changed { group } => self.begin_marks(group),
@@ -358,29 +375,55 @@ impl DataPlane {
                 received
             }
         };
+        self.is_more |= received == limits::BATCH;
         self.timed(Stage::Receive, began, received);
         self.open_and_route(|i| origins.get(i).copied().flatten())
     }
 
+    /// Takes data from its port, so much at a time that PC5-S and control do not wait long for their turn.
     fn receive_data(&mut self, look: bool) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let are_costly = self.are_costly;
+        if are_costly {
+            std::mem::swap(&mut self.batch, &mut self.small);
+        }
+        let received = self.receive_batch(look);
+        if are_costly {
+            std::mem::swap(&mut self.batch, &mut self.small);
+        }
+        let received = received?;
+        if received > 0 {
+            let a_frame = began.elapsed() / u32::try_from(received).unwrap_or(u32::MAX);
+            self.are_costly = a_frame > if are_costly { limits::COSTLY / 2 } else { limits::COSTLY };
+        }
+        Ok(())
+    }
+
+    fn receive_batch(&mut self, look: bool) -> anyhow::Result<usize> {
         self.batch.clear();
         let began = Instant::now();
         let received = self.data_port.rx(&mut self.batch, patience(look))?;
         if received == 0 {
-            return Ok(());
+            return Ok(0);
         }
+        self.is_more |= self.batch.is_full_for(0);
         self.timed(Stage::Receive, began, received);
         let origins: Vec<_> = match self.data_port.origin(0) {
             None => Vec::new(),
             Some(_) => (0..received).map(|i| self.data_port.origin(i)).collect(),
         };
-        self.open_and_route(|i| origins.get(i).copied().flatten())
+        self.open_and_route(|i| origins.get(i).copied().flatten())?;
+        Ok(received)
     }
 
     /// Does what other workers have for this one.
     fn take_mail(&mut self) -> anyhow::Result<()> {
-        // As many as there were: who fills the box faster than it is emptied does not keep this thread from its ports.
+        // So many at most: who fills the box faster than it is emptied does not keep this thread from its ports.
+        let began = Instant::now();
         for _ in 0..limits::PARCELS {
+            if began.elapsed() > limits::MAIL {
+                break;
+            }
             let Some(parcel) = self.mail.fetch() else { return Ok(()) };
             self.batch.clear();
             let mut origins = Vec::new();
@@ -407,6 +450,8 @@ impl DataPlane {
                 self.open_and_route(|i| chunk.get(i).and_then(|(origin, _)| *origin))?;
             }
         }
+        // Its bell may have rung before: what is left is not to wait for the next one.
+        self.is_more = true;
         Ok(())
     }
 
@@ -450,9 +495,4 @@ impl DataPlane {
 /// Only when it may wait does a port look after errors and lost interfaces.
 fn patience(look: bool) -> Duration {
     if look { Duration::from_nanos(1) } else { Duration::ZERO }
-}
-
-/// The bridge. What a panicking worker left is as good as before: every change of it is one entry.
-fn locked(bridge: &Mutex<Bridge>) -> MutexGuard<'_, Bridge> {
-    bridge.lock().unwrap_or_else(PoisonError::into_inner)
 }
