@@ -207,9 +207,10 @@ impl Load {
 }
 
 const WINDOW: Duration = Duration::from_millis(10);
-/// Frames a second from which on a link is busy, and below which it is quiet.
-const UP: f64 = 40_000.0;
-const DOWN: f64 = 10_000.0;
+/// Frames a second from which on a link is busy, and below which it is quiet. Near a gigabit a second of whole frames is quiet
+/// still: blocks add up to twice their timer at every node, and until here a processor has time to wake up for frames.
+const UP: f64 = 100_000.0;
+const DOWN: f64 = 50_000.0;
 /// For how long.
 const UP_FOR: Duration = Duration::from_millis(20);
 const DOWN_FOR: Duration = Duration::from_millis(100);

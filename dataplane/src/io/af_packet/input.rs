@@ -233,5 +233,6 @@ fn push(batch: &mut Batch, counters: &mut PortCounters, frame: RingFrame<'_>) ->
 const RING_OVERHEAD: usize = 128;
 /// Messages a call where there is no ring.
 const SOCKET_BURST: usize = 64;
-/// Places for quiet times: what comes from the beginning of a load to the change to blocks.
-const QUIET_FRAMES: usize = 4_096;
+/// Places for quiet times: what comes while the reader has no processor, 80 ms at the busiest, and from the beginning of a
+/// load to the change to blocks.
+const QUIET_FRAMES: usize = 8_192;
