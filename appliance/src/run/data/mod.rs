@@ -14,7 +14,7 @@ mod mark;
 mod tell;
 mod ue;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,8 +24,8 @@ use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::engine::{Engine, Now};
 use pc5_dataplane::ids::{GroupId, Lcid, SduType};
 use pc5_dataplane::io::PacketIo;
-use pc5_dataplane::keys::Event;
 use pc5_dataplane::keys::table::SharedSnapshot;
+use pc5_dataplane::keys::{Event, Floor};
 use pc5_dataplane::pdu::Address;
 use pc5_dataplane::share::Share;
 use pc5_dataplane::verdict::{Counters, Verdict};
@@ -121,6 +121,8 @@ pub(crate) struct DataPlane {
     handover_overload: u64,
     stages: [StageStatus; STAGES.len()],
     floors_at: Instant,
+    /// By the serial of the group key.
+    floors_told: HashMap<u64, Vec<Floor>>,
     pulse: Pulse,
     /// Changes of group keys that are still to be shown, and when.
     marks: Vec<(GroupId, Instant)>,
@@ -167,6 +169,7 @@ impl DataPlane {
             control_overload: 0,
             stages: STAGES.map(|name| StageStatus { name: name.to_owned(), ..StageStatus::default() }),
             floors_at: Instant::now(),
+            floors_told: HashMap::new(),
             pulse: Pulse::default(),
             marks: Vec::new(),
         }

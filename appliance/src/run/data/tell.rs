@@ -17,8 +17,9 @@ use crate::run::status::{DataStatus, PortStatus, WorkerStatus, tally};
 mod limits {
     use std::time::Duration;
 
-    /// How often control is told what was sent under group keys.
-    pub(super) const FLOORS: Duration = Duration::from_millis(250);
+    /// How often control is told what was sent under group keys. What was sent since could be played again to a UE that
+    /// left and joined meanwhile.
+    pub(super) const FLOORS: Duration = Duration::from_millis(20);
 }
 
 impl DataPlane {
@@ -58,13 +59,17 @@ impl DataPlane {
         }
         self.floors_at = Instant::now();
         let snapshot = self.keys.load();
+        self.floors_told.retain(|serial, _| snapshot.groups().any(|root| root.serial == *serial));
         for root in snapshot.groups() {
             let mut floors = self.engine.verified_floors(root.group, root.pgk_id);
             floors.extend(self.engine.sent_floor(root.local, root.group, root.pgk_id));
-            if !floors.is_empty() {
-                let told = ToControl::Floors { group: root.group, pgk_id: root.pgk_id, floors };
-                // The next ones say more.
-                let _ = self.control.proved.try_send(told);
+            if floors.is_empty() || self.floors_told.get(&root.serial) == Some(&floors) {
+                continue;
+            }
+            let told = ToControl::Floors { group: root.group, pgk_id: root.pgk_id, floors: floors.clone() };
+            // Where there is no room the next ones say more.
+            if self.control.proved.try_send(told).is_ok() {
+                self.floors_told.insert(root.serial, floors);
             }
         }
     }
