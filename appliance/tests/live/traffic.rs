@@ -104,6 +104,8 @@ pub(crate) struct Arrived {
     pub(crate) octets: u64,
     /// Came more than once.
     pub(crate) repeated: u64,
+    /// And how many numbers later at most.
+    pub(crate) late: u64,
     /// Other octets than were sent.
     pub(crate) altered: u64,
     /// Later than one with a higher number.
@@ -147,7 +149,10 @@ impl Receiver {
                 if seen.len() <= word {
                     seen.resize(word + 1, 0);
                 }
-                a.repeated += u64::from(seen[word] & bit != 0);
+                if seen[word] & bit != 0 {
+                    a.repeated += 1;
+                    a.late = a.late.max(newest - n);
+                }
                 seen[word] |= bit;
                 a.reordered += u64::from(n < newest);
                 newest = newest.max(n);
