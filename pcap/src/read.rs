@@ -463,7 +463,10 @@ impl<S: BlockSource> Reader<S> {
         let offset = self.offset();
         next.prepend(self.block.rest());
         self.base = offset.wrapping_sub(next.start as u64);
-        let spent = std::mem::replace(&mut self.block, Window::from(next));
+        let spent = {
+            let next = self.lent.window(next);
+            std::mem::replace(&mut self.block, next)
+        };
         self.lent.recycle(spent.memory, &mut self.source);
         Ok(true)
     }

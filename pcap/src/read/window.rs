@@ -44,38 +44,41 @@ impl Window {
     }
 }
 
-impl From<Block> for Window {
-    fn from(block: Block) -> Self {
-        Self { memory: Memory(Arc::new(block.octets)), start: block.start, end: block.end }
-    }
-}
-
 /// Blocks that were parsed while somebody else had not yet done with them. They go back to their source one by one, each in
 /// the place of one that was lent later; so there are never more of them than were out at once.
 #[derive(Debug, Default)]
-pub(super) struct Lent(VecDeque<Memory>);
+pub(super) struct Lent {
+    blocks: VecDeque<Memory>,
+    /// What counted blocks that went back: used again, so that a block costs no allocation.
+    counts: Vec<Memory>,
+}
 
 impl Lent {
+    /// Puts a block before the parser.
+    pub(super) fn window(&mut self, block: Block) -> Window {
+        let mut memory = self.counts.pop().unwrap_or_default();
+        match Arc::get_mut(&mut memory.0) {
+            Some(octets) => *octets = block.octets,
+            None => memory = Memory(Arc::new(block.octets)),
+        }
+        Window { memory, start: block.start, end: block.end }
+    }
+
     /// Gives the source its block back, or another as long.
     pub(super) fn recycle(&mut self, spent: Memory, source: &mut impl BlockSource) {
         let len = spent.0.len();
-        let free = match Arc::try_unwrap(spent.0) {
-            Ok(octets) => octets,
-            Err(shared) => {
-                self.0.push_back(Memory(shared));
-                match self.take_free(len) {
-                    Some(octets) => octets,
-                    // A source with a fixed number of blocks would wait for this one while its reader waits for the source.
-                    None => vec![0; len],
-                }
-            }
-        };
+        self.blocks.push_back(spent);
+        // A source with a fixed number of blocks would wait for this one while its reader waits for the source.
+        let free = self.take_free(len).unwrap_or_else(|| vec![0; len]);
         source.recycle(Block::empty(free));
     }
 
     /// One that nobody reads any more.
     fn take_free(&mut self, len: usize) -> Option<Vec<u8>> {
-        let i = self.0.iter().position(|m| m.0.len() == len && Arc::strong_count(&m.0) == 1)?;
-        Arc::try_unwrap(self.0.remove(i)?.0).ok()
+        let i = self.blocks.iter().position(|m| m.0.len() == len && Arc::strong_count(&m.0) == 1)?;
+        let mut memory = self.blocks.remove(i)?;
+        let octets = std::mem::take(Arc::get_mut(&mut memory.0)?);
+        self.counts.push(memory);
+        Some(octets)
     }
 }
