@@ -48,7 +48,9 @@ pub struct Pair {
     batches: Vec<Batch>,
     used: usize,
     sent: usize,
-    bare: Box<dyn Cipher>,
+    /// One to seal and one to open, each with keys of its own as the two engines have: keys that are met twice a round would be nearer
+    /// than theirs.
+    bare: [Box<dyn Cipher>; 2],
     bare_keys: Vec<KeyIndex>,
     arenas: Vec<(Vec<u8>, Vec<Job>)>,
 }
@@ -60,9 +62,15 @@ impl Pair {
     /// When the kernel is not there for the suite.
     pub fn new(suite: Suite, kernel: Kernel, keys: usize, batch_slots: usize) -> Self {
         let (sender, receiver) = engines(suite, kernel, keys);
-        let mut bare = crypto::cipher(suite, kernel).expect("kernel chosen from those available");
-        let bare_keys =
-            (0..keys).map(|k| bare.insert(&FrameKeys::from_kd_sess(&kd_sess(k, 1), suite))).collect();
+        let mut bare =
+            [(); 2].map(|()| crypto::cipher(suite, kernel).expect("kernel chosen from those available"));
+        let insert = |k| {
+            let keys = FrameKeys::from_kd_sess(&kd_sess(k, 1), suite);
+            let [seal, open] = bare.each_mut().map(|cipher| cipher.insert(&keys));
+            assert_eq!(seal, open, "both number keys alike");
+            seal
+        };
+        let bare_keys = (0..keys).map(insert).collect();
         Self {
             suite,
             kernel,
@@ -94,14 +102,22 @@ impl Pair {
             (self.sender, self.receiver) = engines(self.suite, self.kernel, self.keys);
             self.sent = 0;
         }
-        let sdu = vec![0x5a; *lens.iter().max().expect("at least one length")];
+        let longest = *lens.iter().max().expect("at least one length");
+        let sdu = vec![0x5a; longest];
+        // As a batch lays frames out: each at the beginning of a cache line, with room around it.
+        let room = |len: usize| (len + 64).next_multiple_of(64) + 64;
         let mut n = 0;
         for (batch, (arena, jobs)) in self.batches[..self.used].iter_mut().zip(&mut self.arenas) {
             batch.clear();
             jobs.clear();
-            let mut at = 64;
+            if arena.len() < 128 + self.batch_slots * room(longest) {
+                arena.resize(128 + self.batch_slots * room(longest), 0);
+            }
+            let mut at = arena.as_ptr().align_offset(64).min(64) + 64;
             for i in 0..self.batch_slots {
                 let (len, key) = (lens[n % lens.len()], n % self.keys);
+                // As near as what the engine is about to seal.
+                arena[at..at + len].copy_from_slice(&sdu[..len]);
                 let address = Address::link(ue(OWNER), ue(key as u32 + 1));
                 batch.push_sdu(address, Lcid::USER, SduType::NonIp, &sdu[..len], Meta::default());
                 jobs.push(Job {
@@ -115,10 +131,9 @@ impl Pair {
                     verified: false,
                     slot: i as u16,
                 });
-                at += (len + 64).next_multiple_of(64) + 64;
+                at += room(len);
                 n += 1;
             }
-            arena.resize(arena.len().max(at + 64), 0x5a);
         }
         self.sent += n;
     }
@@ -160,7 +175,7 @@ impl Pair {
     pub fn bare_seal(&mut self) -> Duration {
         let began = Instant::now();
         for (arena, jobs) in &mut self.arenas[..self.used] {
-            self.bare.seal(arena, jobs);
+            self.bare[0].seal(arena, jobs);
         }
         began.elapsed()
     }
@@ -172,7 +187,7 @@ impl Pair {
     pub fn bare_open(&mut self) -> Duration {
         let began = Instant::now();
         for (arena, jobs) in &mut self.arenas[..self.used] {
-            self.bare.open(arena, jobs);
+            self.bare[1].open(arena, jobs);
         }
         let spent = began.elapsed();
         assert!(
