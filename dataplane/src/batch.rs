@@ -5,7 +5,7 @@
 
 use crate::context::IdHash;
 use crate::ids::{Lcid, SduType};
-use crate::pdu::{self, Address, HeaderTemplate, spec};
+use crate::pdu::{self, AadWords, Address, HeaderTemplate, spec};
 use crate::verdict::Verdict;
 
 mod runs;
@@ -45,26 +45,46 @@ pub struct Slot {
     pub lcid: Lcid,
     /// What the data is.
     pub sdu_type: SduType,
-    /// PGK index as received.
-    pub index: u8,
-    /// PTK identity or KD-sess id; when sending signalling on a link, 0 or the context wanted.
+    /// When sending PC5-S on a link, the KD-sess wanted; 0 leaves it to the engine. What a frame is under, [`Self::under`] says.
     pub key_id: u16,
-    /// PDCP SN.
-    pub sn: u16,
     /// Context of the engine that serves it.
     pub(crate) context: u32,
-    /// Octets 14 and 15 as received, as one number.
-    pub(crate) lcid_and_sl: u16,
-    /// PDCP header as received, as [`pdu::pdcp_word`] has it.
-    pub(crate) pdcp: u64,
     /// Of what its context is found by.
     pub(crate) hash: IdHash,
+    /// What of the headers an AEAD authenticates, as [`Job::aad`](crate::cipher::Job::aad) has it: all that the stages still need of them, in the shape in which
+    /// the job takes it.
+    pub(crate) aad: AadWords,
     /// This pass decides and counts it; an earlier one did otherwise.
     pub(crate) in_hand: bool,
     /// The MAC field was right.
     pub(crate) verified: bool,
     /// Octets of the MAC field: present after sealing, taken off by opening.
     pub mac_len: u8,
+}
+
+impl Slot {
+    /// PTK identity or KD-sess id that the frame is under, once it is sealed or parsed.
+    pub const fn under(&self) -> u16 {
+        (self.count() >> 16) as u16
+    }
+
+    /// PDCP SN, once the frame is sealed or parsed.
+    #[inline(always)]
+    pub const fn sn(&self) -> u16 {
+        self.count() as u16
+    }
+
+    /// COUNT: key id and SN stand side by side in the header.
+    #[inline(always)]
+    pub(crate) const fn count(&self) -> u32 {
+        (u64::from_be(self.aad.0[1]) >> 24) as u32
+    }
+
+    /// Index and key id.
+    #[inline(always)]
+    pub(crate) const fn tag(&self) -> u32 {
+        pdu::tag_of(u64::from_be(self.aad.0[1]))
+    }
 }
 
 /// What the owner of a batch remembers of a frame; no stage reads it.
@@ -187,13 +207,10 @@ impl Batch {
             verdict: Verdict::Pending,
             lcid: Lcid::USER,
             sdu_type: SduType::NonIp,
-            index: 0,
             key_id: 0,
-            sn: 0,
             context: 0,
-            lcid_and_sl: 0,
-            pdcp: 0,
             hash: IdHash::default(),
+            aad: AadWords::default(),
             in_hand: true,
             verified: false,
             mac_len: 0,
@@ -268,7 +285,7 @@ pub(crate) fn write_headers(
     template: &HeaderTemplate,
     pdcp: u64,
     mac_len: usize,
-) -> [u8; 16] {
+) -> AadWords {
     let (start, len) = (slot.start as usize, slot.len as usize);
     let sl = pdu::short_length(len + mac_len);
     let head = memory[..start]

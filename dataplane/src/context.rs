@@ -6,7 +6,7 @@ mod places;
 mod table;
 
 pub(crate) use places::{Places, Vacant};
-pub(crate) use table::{ContextTable, IdHash};
+pub(crate) use table::{ContextTable, IdHash, TableView};
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -43,16 +43,15 @@ impl ReceiveKey {
         Self { address, tag: (index as u32) << 16 | key_id as u32 }
     }
 
-    /// From the PDCP header as [`pdcp_word`](crate::pdu::pdcp_word) has it: index and key id stand side by side in it.
-    #[inline(always)]
-    pub(crate) fn from_header(address: Address, pdcp: u64) -> Self {
-        Self { address, tag: (pdcp >> 40) as u32 & 0x1f_ffff }
-    }
-
     /// What the headers of a received frame claim.
     #[inline(always)]
     pub(crate) fn of(slot: &Slot) -> Self {
-        Self::from_header(slot.address, slot.pdcp)
+        Self { address: slot.address, tag: slot.tag() }
+    }
+
+    /// Whether frames may carry it under protection: every context's ids are so.
+    pub(crate) fn is_reserved(self) -> bool {
+        self.key_id() == 0 || (self.index() != 0 && !self.address.is_group())
     }
 
     pub(crate) fn key_id(self) -> u16 {
@@ -92,9 +91,9 @@ pub(crate) struct ReceiveContext {
     pub phase: LinkPhase,
     /// A frame verified under it.
     pub first_seen: bool,
-    /// So many halves of the SN range, from the lower one on, are usual: from a verified frame nothing follows but that its SN
-    /// is used. None is while the context is new or not in the table.
-    pub usual_halves: u8,
+    /// SNs below are usual: from a verified frame nothing follows but that its SN is used. 0 while the context is new or not in
+    /// the table.
+    pub usual_end: u16,
     pub window: Window,
 }
 
@@ -112,7 +111,7 @@ impl Vacant for ReceiveContext {
             standing: Standing::Gone,
             phase: LinkPhase::Pending,
             first_seen: false,
-            usual_halves: 0,
+            usual_end: 0,
             window: Window::closed(),
         }
     }
@@ -129,10 +128,15 @@ impl ReceiveContext {
         ReceiveKey { address: self.address, tag: self.tag }
     }
 
+    /// The lower half of the SNs is usual.
+    pub(crate) const LOWER_HALF: u16 = SN_HALF as u16;
+    /// All SNs are usual, but for the very last one, which the general way serves as well.
+    pub(crate) const NEARLY_ALL: u16 = u16::MAX;
+
     /// Whether nothing follows from a verified frame of this SN but that it is used.
     #[inline(always)]
     pub(crate) fn is_usual(&self, sn: u16) -> bool {
-        (sn as u32 / SN_HALF) < self.usual_halves as u32
+        sn < self.usual_end
     }
 }
 
@@ -148,9 +152,7 @@ pub(crate) struct SendContext {
     /// User data stops here.
     pub user_end: u32,
     pub key: KeyIndex,
-    pub key_id: u16,
     pub direction: u8,
-    pub index: u8,
     pub suite: Suite,
     pub mac_len: u8,
 }
@@ -164,9 +166,7 @@ impl Vacant for SendContext {
             next_sn: SN_END,
             user_end: 0,
             key: KeyIndex(u32::MAX),
-            key_id: 0,
             direction: 0,
-            index: 0,
             suite: Suite::Eea0,
             mac_len: 0,
         }

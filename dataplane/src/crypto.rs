@@ -39,6 +39,7 @@ use std::sync::OnceLock;
 
 use crate::cipher::{Cipher, Kernel};
 use crate::raw;
+use crate::raw::cpu::Avx512;
 use crate::suite::Suite;
 
 /// A kernel that this machine, or this project, does not have for a suite.
@@ -73,6 +74,12 @@ fn ceiling() -> Kernel {
         let named = std::env::var("PC5_KERNEL_CEILING").unwrap_or_default();
         Kernel::ALL.into_iter().find(|k| k.name() == named).unwrap_or(Kernel::Avx512)
     })
+}
+
+/// Proof that the stages may use the instructions of the highest tier around its kernels.
+#[inline]
+pub(crate) fn wide() -> Option<Avx512> {
+    if ceiling() >= Kernel::Avx512 { Avx512::detect() } else { None }
 }
 
 /// The highest tier of a suite on this machine.

@@ -176,6 +176,14 @@ impl Lcid {
         if lcid.wrapping_sub(1) < 10 { Some(Self(lcid)) } else { None }
     }
 
+    /// A channel that is known to be one of user data, of 1 to 10.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) const fn of_user_channel(lcid: u8) -> Self {
+        debug_assert!(Self::user(lcid).is_some());
+        Self(lcid)
+    }
+
     /// The 5-bit value.
     pub const fn get(self) -> u8 {
         self.0

@@ -6,6 +6,10 @@
 //! ```
 
 use crate::ids::{GroupId, Layer2Id, Lcid, SduType};
+#[cfg(target_arch = "x86_64")]
+use crate::raw::cpu::Avx512;
+#[cfg(target_arch = "x86_64")]
+use crate::raw::x86_headers::{self, Words};
 use crate::verdict::Verdict;
 
 /// Values of the wire format.
@@ -146,55 +150,101 @@ pub struct Header {
 /// The verdict that the frame is dropped with.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Header, Verdict> {
-    match parse_user_data(frame) {
-        Some(header) => Ok(header),
-        None => parse_any(frame),
-    }
+    // Three octets more than the headers, so that the PDCP header is one load. What is shorter is rare.
+    let quick =
+        frame.first_chunk().and_then(|head| UserData::parse(head, frame.len())).and_then(UserData::header);
+    quick.map_or_else(|| parse_any(frame), Ok)
 }
 
-/// The headers of an untagged frame of user data, if it is one and nothing is wrong with it; the same as [`parse_any`]
-/// gives, in half the instructions.
-#[inline(always)]
-pub(crate) fn parse_user_data(frame: &[u8]) -> Option<Header> {
-    // Three octets more than the headers, so that the PDCP header is one load. What is shorter is rare.
-    let head = frame.first_chunk::<{ spec::HEADER_LEN + 3 }>()?;
-    let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let pdcp = u64::from_be_bytes(std::array::from_fn(|i| head[16 + i])) & PDCP_MASK;
-    if word(0) & 0xfeff_ff00 != UNICAST_WORD
-        || word(6) & 0xffff_ff00 != UNICAST_WORD
-        || [head[12], head[13]] != spec::ETHERTYPE.to_be_bytes()
-    {
-        return None;
+/// What the headers of an untagged frame of user data say, in the shape in which the stages want it.
+#[derive(Clone, Copy)]
+pub(crate) struct UserData {
+    pub address: Address,
+    pub lcid: Lcid,
+    pub sdu_type: SduType,
+    /// Index (5 bits) and key id.
+    pub tag: u32,
+    pub aad: AadWords,
+    /// Octets of data and MAC field.
+    pub len: u32,
+}
+
+impl UserData {
+    /// The headers of a frame of `len` octets, if it is untagged user data and nothing is wrong with it, but that index and key id may be
+    /// reserved: no context has such ones. It says what [`parse_any`] says, in a third of the instructions.
+    #[inline(always)]
+    pub(crate) fn parse(head: &[u8; spec::HEADER_LEN + 3], len: usize) -> Option<Self> {
+        let word = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| head[at + i]));
+        let (front, middle, pdcp) = (word(0), word(8), word(16) & PDCP_MASK);
+        if (front & PREFIX_MASK) ^ PREFIXES | (middle & MIDDLE_MASK) ^ MIDDLE != 0 {
+            return None;
+        }
+        let high = (front >> 16 & ID_MASK) << 40 | (middle >> 32 & ID_MASK) << 16 | middle & 0xffff;
+        Self::of_words(
+            high,
+            pdcp,
+            (front >> 56) as u8,
+            Lcid::user((high >> 8) as u8)?,
+            AadWords::of(high, pdcp),
+            len,
+        )
     }
-    let lcid_and_sl = u16::from_be_bytes([head[14], head[15]]);
-    let lcid = Lcid::user((lcid_and_sl >> 8) as u8)?;
-    let sdu_type = SduType::of_user_data((pdcp >> 61) as u8)?;
-    let is_group = head[0] & 1;
-    // Index and key id.
-    let tag = (pdcp >> 40) as u32 & 0x1f_ffff;
-    if tag as u16 == 0 || (tag >> 16 != 0 && is_group == 0) {
-        return None;
+
+    /// The same with the instructions of the highest tier; `octets` end where the headers do.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn parse_wide(proof: Avx512, octets: &[u8; x86_headers::LOADED], len: usize) -> Option<Self> {
+        let Words { high, low, aad } = proof.read_headers(octets)?;
+        Self::of_words(high, low, low as u8, Lcid::of_user_channel((high >> 8) as u8), AadWords(aad), len)
     }
-    let (sl, len) = (lcid_and_sl as u8, frame.len());
-    let end = if sl == 0 { len } else { spec::SL_FROM + sl as usize };
-    // Where SL is 0 the frame is not a short one; else SL is within its range and the frame not shorter than it says.
-    let fits = if sl == 0 { len >= spec::MIN_FRAME } else { spec::SL_RANGE.contains(&sl) && end <= len };
-    if !fits {
-        return None;
+
+    /// From the two words of the associated data, the associated data and the first octet of the frame.
+    #[inline(always)]
+    fn of_words(
+        high: u64,
+        pdcp: u64,
+        first: u8,
+        lcid: Lcid,
+        aad: AadWords,
+        frame_len: usize,
+    ) -> Option<Self> {
+        let address = Address((first as u64 & 1) << 48 | high >> 16);
+        let sdu_type = SduType::of_user_data((pdcp >> 61) as u8)?;
+        let sl = high as u8;
+        // Where SL is 0 the frame is not a short one; else SL is within its range and the frame not shorter than it says.
+        let len = if sl == 0 {
+            if frame_len < spec::MIN_FRAME {
+                return None;
+            }
+            frame_len - spec::HEADER_LEN
+        } else {
+            if !spec::SL_RANGE.contains(&sl) || spec::SL_FROM + sl as usize > frame_len {
+                return None;
+            }
+            sl as usize - (spec::HEADER_LEN - spec::SL_FROM)
+        };
+        Some(Self { address, lcid, sdu_type, tag: tag_of(pdcp), aad, len: len as u32 })
     }
-    let ids = ((word(3) >> 8) as u64) << 24 | (word(9) >> 8) as u64;
-    Some(Header {
-        address: Address((is_group as u64) << 48 | ids),
-        lcid,
-        sdu_type,
-        index: (tag >> 16) as u8,
-        key_id: tag as u16,
-        sn: (pdcp >> 24) as u16,
-        tag_len: 0,
-        lcid_and_sl,
-        pdcp,
-        end: end as u32,
-    })
+
+    /// As any frame's, unless index or key id are reserved.
+    fn header(self) -> Option<Header> {
+        let ([high, pdcp], tag) = (self.aad.0.map(u64::from_be), self.tag);
+        if tag as u16 == 0 || (tag >> 16 != 0 && !self.address.is_group()) {
+            return None;
+        }
+        Some(Header {
+            address: self.address,
+            lcid: self.lcid,
+            sdu_type: self.sdu_type,
+            index: (tag >> 16) as u8,
+            key_id: tag as u16,
+            sn: (pdcp >> 24) as u16,
+            tag_len: 0,
+            lcid_and_sl: high as u16,
+            pdcp,
+            end: self.len + spec::HEADER_LEN as u32,
+        })
+    }
 }
 
 /// Any frame's headers.
@@ -285,15 +335,21 @@ const PREFIXES: u64 = 0x0250_4300_0000_0250;
 const ETHERTYPE_MASK: u64 = 0xffff_0000;
 const ETHERTYPE_AT_4: u64 = (spec::ETHERTYPE as u64) << 16;
 
-/// The unicast prefix before an octet of zero.
-const UNICAST_WORD: u32 =
-    u32::from_be_bytes([spec::UNICAST_PREFIX[0], spec::UNICAST_PREFIX[1], spec::UNICAST_PREFIX[2], 0]);
+/// Octet 8, EtherType and version.
+const MIDDLE_MASK: u64 = 0xff00_0000_ffff_e000;
+const MIDDLE: u64 = (spec::UNICAST_PREFIX[2] as u64) << 56 | (spec::ETHERTYPE as u64) << 16;
 /// Five octets before three of zero.
 const PDCP_MASK: u64 = !0xff_ffff;
 
 #[inline(always)]
 fn word(head: &[u8; spec::HEADER_LEN], at: usize) -> u64 {
     u64::from_be_bytes(std::array::from_fn(|i| head[at + i]))
+}
+
+/// Index (5 bits) and key id of a PDCP header as [`pdcp_word`] has it: they stand side by side in it.
+#[inline(always)]
+pub(crate) const fn tag_of(pdcp: u64) -> u32 {
+    (pdcp >> 40) as u32 & 0x1f_ffff
 }
 
 /// SDU type and SN as their part of [`pdcp_word`]; the SDU type of IP is 0.
@@ -331,23 +387,35 @@ impl HeaderTemplate {
 
     /// Writes the header of one frame and gives its associated data; `pdcp` as [`pdcp_word`] has it.
     #[inline(always)]
-    pub(crate) fn write(&self, head: &mut [u8; spec::HEADER_LEN], lcid: Lcid, sl: u8, pdcp: u64) -> [u8; 16] {
+    pub(crate) fn write(&self, head: &mut [u8; spec::HEADER_LEN], lcid: Lcid, sl: u8, pdcp: u64) -> AadWords {
         let lcid_and_sl = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, lcid.get(), sl]);
         let pdcp = pdcp.to_be_bytes();
         head[..8].copy_from_slice(&self.front.to_ne_bytes());
         head[8..16].copy_from_slice(&(self.middle | lcid_and_sl).to_ne_bytes());
         head[16..20].copy_from_slice(&pdcp[..4]);
         head[20] = pdcp[4];
-        let mut aad = [0; 16];
-        aad[..8].copy_from_slice(&(self.ids | lcid_and_sl).to_ne_bytes());
-        aad[8..].copy_from_slice(&pdcp);
-        aad
+        AadWords([self.ids | lcid_and_sl, u64::from_ne_bytes(pdcp)])
     }
 }
 
-#[inline(always)]
-fn words(high: u64, low: u64) -> [u8; 16] {
-    ((high as u128) << 64 | low as u128).to_be_bytes()
+/// Associated data of the AEADs, three octets of zero behind it, as two words the way they lie in memory: octets one by one are not copied in
+/// one piece.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct AadWords(pub [u64; 2]);
+
+impl AadWords {
+    /// From ids, LCID and SL, and from the PDCP header as [`pdcp_word`] has it.
+    #[inline(always)]
+    fn of(high: u64, pdcp: u64) -> Self {
+        Self([high.to_be(), pdcp.to_be()])
+    }
+
+    /// As [`associated_data`] gives it.
+    #[inline(always)]
+    pub(crate) fn octets(self) -> [u8; 16] {
+        let [a, b] = self.0.map(|w| w.to_le() as u128);
+        (b << 64 | a).to_le_bytes()
+    }
 }
 
 /// SL of a frame with this many octets of data and MAC field.
@@ -362,12 +430,13 @@ pub const fn short_length(data_and_mac: usize) -> u8 {
 pub fn associated_data(address: Address, lcid_and_sl: [u8; 2], pdcp: [u8; 5]) -> [u8; 16] {
     let [a, b, c, d, e] = pdcp;
     associated_data_of(address, u16::from_be_bytes(lcid_and_sl), u64::from_be_bytes([a, b, c, d, e, 0, 0, 0]))
+        .octets()
 }
 
 /// The same, with the PDCP header as [`pdcp_word`] has it.
 #[inline(always)]
-pub(crate) fn associated_data_of(address: Address, lcid_and_sl: u16, pdcp: u64) -> [u8; 16] {
-    words(address.get() << 16 | lcid_and_sl as u64, pdcp)
+pub(crate) fn associated_data_of(address: Address, lcid_and_sl: u16, pdcp: u64) -> AadWords {
+    AadWords::of(address.get() << 16 | lcid_and_sl as u64, pdcp)
 }
 
 #[cfg(test)]
@@ -469,15 +538,26 @@ mod tests {
         fn user_data_is_parsed_alike(
             data in 0usize..60, changes in proptest::collection::vec((0usize..24, any::<u8>()), 0..3), cut in 0usize..3,
         ) {
+            let quick = |f: &[u8]| UserData::parse(f.first_chunk()?, f.len())?.header();
             let whole = frame(data);
-            prop_assert!(parse_user_data(&whole).is_some());
+            prop_assert!(quick(&whole).is_some());
             let mut f = whole;
             for (at, octet) in changes {
                 f[at] = octet;
             }
             f.truncate(f.len() - cut * 15);
-            if let Some(header) = parse_user_data(&f) {
+            if let Some(header) = quick(&f) {
                 prop_assert_eq!(parse_any(&f), Ok(header));
+            }
+            #[cfg(target_arch = "x86_64")]
+            if let Some(proof) = crate::crypto::wide()
+                && let Some(head) = f.first_chunk::<{ spec::HEADER_LEN }>()
+            {
+                let mut octets = [0xee; x86_headers::LOADED];
+                octets[x86_headers::LOADED - spec::HEADER_LEN..].copy_from_slice(head);
+                let wide = UserData::parse_wide(proof, &octets, f.len());
+                prop_assert_eq!(wide.map(|w| w.aad), f.first_chunk().and_then(|h| UserData::parse(h, f.len())).map(|q| q.aad));
+                prop_assert_eq!(wide.and_then(UserData::header), quick(&f));
             }
         }
     }

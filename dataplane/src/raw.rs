@@ -37,6 +37,8 @@ mod x86_gcm;
 #[cfg(target_arch = "x86_64")]
 mod x86_gcm512;
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod x86_headers;
+#[cfg(target_arch = "x86_64")]
 mod x86_lanes;
 #[cfg(target_arch = "x86_64")]
 mod x86_nca;

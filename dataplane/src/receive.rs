@@ -13,9 +13,10 @@ mod roots;
 pub(crate) use ptk::Resolved;
 
 use crate::batch::Slot;
+use crate::cipher::Job;
 use crate::context::{
     Budget, Ciphers, ContextTable, FastMap, IdHash, Places, ReceiveContext, ReceiveKey, SN_HALF, Standing,
-    Tokens,
+    TableView, Tokens,
 };
 use crate::crypto::KernelError;
 use crate::ids::{GroupId, KdSessId, Layer2Id, PgkId, PtkId};
@@ -103,18 +104,16 @@ impl Receivers {
         }
     }
 
-    /// What the context of a frame is to be foreseen by; asks the processor for that part of the table.
+    /// What the contexts of frames are foreseen by.
     #[inline(always)]
-    pub(crate) fn expect(&self, key: ReceiveKey) -> IdHash {
-        let hash = self.hash(key);
-        self.table.prefetch(hash);
-        hash
+    pub(crate) fn table(&self) -> TableView<'_> {
+        self.table.view()
     }
 
     /// Notes in each slot of a burst the context that it most likely is for, and asks the processor for it.
     #[inline(always)]
     pub(crate) fn foresee(&self, burst: &mut [Slot]) {
-        self.table.foresee(burst, &self.contexts);
+        self.table.view().foresee(burst, self.contexts.as_slice());
     }
 
     /// Contexts by place, if those in the table are the only ones with their ids; else none.
@@ -156,8 +155,7 @@ impl Receivers {
 
     /// Settles usual frames, from which nothing follows but that their SNs are used, up to the first that is something else.
     /// Returns how many slots it has come through, and how many frames it has accepted.
-    // A function of its own that calls nothing, so that what the loop needs stays in registers.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn settle_usual(&mut self, slots: &mut [Slot]) -> (usize, u64) {
         let contexts = self.contexts.as_mut_slice();
         let (mut through, mut accepted) = (0, 0);
@@ -165,7 +163,7 @@ impl Receivers {
             if slot.in_hand {
                 let Some(c) = contexts.get_mut(slot.context as usize) else { break };
                 let usual = slot.verdict == Verdict::Pending && slot.verified && slot.lcid.is_user();
-                if !(usual && c.is_usual(slot.sn) && c.window.take_usual(slot.sn)) {
+                if !(usual && c.is_usual(slot.sn()) && c.window.take_usual(slot.sn())) {
                     break;
                 }
                 slot.verdict = Verdict::Accepted;
@@ -174,6 +172,26 @@ impl Receivers {
             through += 1;
         }
         (through, accepted)
+    }
+
+    /// [`Self::settle_usual`] for slots that all took the short way of looking up: the jobs say what came of opening them. Returns how many
+    /// frames it has accepted before one that is something else.
+    #[inline(always)]
+    pub(crate) fn settle_straight(&mut self, slots: &mut [Slot], jobs: &[Job]) -> usize {
+        let contexts = self.contexts.as_mut_slice();
+        for (n, (slot, job)) in slots.iter_mut().zip(jobs).enumerate() {
+            let sn = slot.sn();
+            if job.verified
+                && let Some(c) = contexts.get_mut(slot.context as usize)
+                && c.is_usual(sn)
+                && c.window.take_usual(sn)
+            {
+                slot.verdict = Verdict::Accepted;
+            } else {
+                return n;
+            }
+        }
+        slots.len().min(jobs.len())
     }
 
     /// Whether PC5-S in clear is for us: to one of our ids, or to any group (control knows which ones matter).

@@ -88,13 +88,13 @@ impl Senders {
 
     /// Notes in each slot of a burst the context that user data to its address most likely goes out under, and asks the
     /// processor for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn foresee(&self, burst: &mut [Slot]) {
+        let table = self.active.view();
         for slot in burst.iter_mut() {
-            slot.hash = self.active.hash(slot.address, 0);
-            self.active.prefetch(slot.hash);
+            slot.hash = table.expect(slot.address, 0);
         }
-        self.active.foresee(burst, &self.contexts);
+        table.foresee(burst, self.contexts.as_slice());
     }
 
     /// Contexts by place.
@@ -190,9 +190,7 @@ impl Senders {
         let context = self.contexts.insert(SendContext {
             header: HeaderTemplate::new(address),
             direction: root.role.sends() as u8,
-            index: 0,
             suite: root.suite,
-            key_id: root.id.get(),
             key,
             address,
             pdcp: pdcp_of_key(0, root.id.get()),
@@ -394,9 +392,7 @@ impl Senders {
         let context = self.contexts.insert(SendContext {
             header: HeaderTemplate::new(address),
             direction: 0,
-            index: root.pgk_id.index(),
             suite: root.suite,
-            key_id: ptk_id.get(),
             key,
             address,
             pdcp: pdcp_of_key(root.pgk_id.index(), ptk_id.get()),

@@ -21,3 +21,21 @@ pub(crate) use reserve::reserve;
 pub(crate) use seal::seal;
 pub(crate) use settle_opened::settle_opened;
 pub(crate) use settle_sealed::settle_sealed;
+
+/// Runs a loop over usual frames as a function of its own, so that what it needs stays in registers; it should call nothing.
+#[inline(never)]
+fn apart<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// The same, compiled for the processor as well, and taken where that is of the highest tier.
+// Two closures, each called once: one that both share would not be compiled into either.
+macro_rules! quickly {
+    ($wide:expr, $body:expr) => {
+        match $wide {
+            Some(proof) => proof.compiled(|| $body),
+            None => crate::stages::apart(|| $body),
+        }
+    };
+}
+use quickly;

@@ -20,7 +20,8 @@ pub struct Window {
     newest: u64,
     /// Bit (SN mod bits) of a ring one word wider than the width, so that a word entered is cleared whole.
     ring: Box<[u64]>,
-    /// One above the highest SN committed; below it by `width` everything is too old.
+    /// One above the highest SN committed, at least `floor`: from here on nothing was seen. Below it by `width` everything is too
+    /// old.
     next: u32,
     /// SNs below this were used before the window began.
     floor: u32,
@@ -39,12 +40,12 @@ impl Window {
     pub fn from_floor(width: u32, floor: u32) -> Self {
         let width = width.clamp(64, limits::MAX_WIDTH).next_multiple_of(64);
         let words = (width as usize / 64 + 1).next_power_of_two();
-        Self { newest: 0, ring: vec![0; words].into(), next: 0, floor, base: 0, width: width as u16 }
+        Self { newest: 0, ring: vec![0; words].into(), next: floor, floor, base: 0, width: width as u16 }
     }
 
     /// Every SN counts as received.
     pub(crate) fn closed() -> Self {
-        Self { newest: 0, ring: Box::default(), next: 0, floor: u32::MAX, base: 0, width: 64 }
+        Self { newest: 0, ring: Box::default(), next: u32::MAX, floor: u32::MAX, base: 0, width: 64 }
     }
 
     /// Whether a frame with this SN could still be accepted. A refusal is final, whatever comes in between.
@@ -72,7 +73,7 @@ impl Window {
     pub(crate) fn take_usual(&mut self, sn: u16) -> bool {
         let sn = sn as u32;
         let offset = sn.wrapping_sub(self.base);
-        if sn < self.floor || offset >= 128 || (offset < 64 && self.newest & bit(sn) != 0) {
+        if offset >= 128 || (sn < self.next && (offset >= 64 || !self.is_gap(sn))) {
             return false;
         }
         if offset >= 64 {
@@ -92,8 +93,13 @@ impl Window {
     #[inline(always)]
     pub(crate) fn is_plainly_new(&self, sn: u16) -> bool {
         let sn = sn as u32;
-        let of_newest = sn.wrapping_sub(self.base) < 64;
-        sn >= self.floor && (sn >= self.next || (of_newest && self.newest & bit(sn) == 0))
+        sn >= self.next || self.is_gap(sn)
+    }
+
+    /// Whether an SN is of the newest word, not below the floor and not seen.
+    #[inline(always)]
+    fn is_gap(&self, sn: u32) -> bool {
+        sn.wrapping_sub(self.base) < 64 && sn >= self.floor && self.newest & bit(sn) == 0
     }
 
     /// Remembers the SN of a verified frame that [`Self::check`] let pass just before.
@@ -126,22 +132,23 @@ impl Window {
         }
         self.newest = bit(sn);
         self.base = word * 64;
-        self.next = sn + 1;
+        self.next = self.next.max(sn + 1);
     }
 
     /// Raises the floor: SNs below it count as received.
     pub fn raise_floor(&mut self, floor: u32) {
         self.floor = self.floor.max(floor);
+        self.next = self.next.max(floor);
     }
 
     /// One above the highest SN committed, or the floor if that is higher.
     pub fn next(&self) -> u32 {
-        self.next.max(self.floor)
+        self.next
     }
 
     /// Whether anything was committed.
     pub fn is_used(&self) -> bool {
-        self.next != 0
+        self.newest != 0
     }
 
     /// Where a word stands in the ring.

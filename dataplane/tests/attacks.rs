@@ -209,8 +209,8 @@ fn send(engine: &mut Engine, address: Address, n: usize) -> Vec<(Verdict, u16, u
             let s = batch.slots()[i];
             (
                 s.verdict,
-                s.key_id,
-                s.sn,
+                s.under(),
+                s.sn(),
                 if s.verdict == Verdict::Accepted { batch.frame(i).to_vec() } else { vec![] },
             )
         }));

@@ -2,6 +2,8 @@
 
 use super::BURST;
 use crate::cipher::{Job, KeyIndex};
+use crate::crypto;
+use crate::raw::cpu::Avx512;
 use crate::suite::Suite;
 
 /// What stands in the first run where no job was written.
@@ -25,6 +27,10 @@ pub(crate) struct Runs {
     suite: Suite,
     others: [Vec<Job>; Suite::COUNT],
     mixed: bool,
+    /// The first jobs are those of the slots looked up, one after the other, all by the short way; that many.
+    straight: usize,
+    /// Proof for loops over frames, asked for once.
+    pub(crate) wide: Option<Avx512>,
 }
 
 /// The first run while it is being filled.
@@ -43,12 +49,14 @@ impl Runs {
             suite: Suite::Eea0,
             others: std::array::from_fn(|_| Vec::with_capacity(BURST)),
             mixed: false,
+            straight: 0,
+            wide: crypto::wide(),
         }
     }
 
     /// No jobs, whatever was left by a burst that ended in an error.
     pub(crate) fn begin(&mut self) {
-        self.used = 0;
+        (self.used, self.straight) = (0, 0);
         if std::mem::take(&mut self.mixed) {
             self.others.iter_mut().for_each(Vec::clear);
         }
@@ -71,11 +79,24 @@ impl Runs {
         }
     }
 
-    /// The first run, once it has a suite.
+    /// The first run; of what suite it is `suite` says, where it has no job yet.
     #[inline(always)]
-    pub(crate) fn first_run(&mut self) -> Option<FirstRun<'_>> {
-        let Self { first, used, suite, .. } = self;
-        if *used == 0 { None } else { Some(FirstRun { jobs: first, used, suite: *suite }) }
+    pub(crate) fn first_run(&mut self, suite: impl FnOnce() -> Option<Suite>) -> Option<FirstRun<'_>> {
+        if self.used == 0 {
+            self.suite = suite()?;
+        }
+        Some(FirstRun { jobs: &mut self.first, used: &mut self.used, suite: self.suite })
+    }
+
+    /// The first so many jobs are those of the slots looked up, one after the other, all by the short way.
+    pub(crate) fn are_straight(&mut self, jobs: usize) {
+        self.straight = jobs;
+    }
+
+    /// Jobs that are those of the slots looked up one after the other, all by the short way; they stand until the next burst.
+    #[inline(always)]
+    pub(crate) fn straight(&self) -> &[Job] {
+        self.first.get(..self.straight).unwrap_or_default()
     }
 
     /// Gives each run that has jobs to `f`, and begins anew.
@@ -91,7 +112,9 @@ impl Runs {
                 }
             }
         }
+        let straight = self.straight;
         self.begin();
+        self.straight = straight;
     }
 }
 

@@ -1,7 +1,5 @@
 //! Where contexts live: a place each, by number, found without touching it.
 
-use crate::raw::prefetch;
-
 /// What stands where there is no context.
 pub(crate) trait Vacant {
     /// A context that nothing is ever found under.
@@ -37,12 +35,6 @@ impl<T: Vacant> Places<T> {
         let context = self.all.get_mut(place as usize).filter(|c| !c.is_vacant())?;
         self.free.push(place);
         Some(std::mem::replace(context, T::vacant()))
-    }
-
-    /// Asks the processor for a context; a place that there is not asks for nothing.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, place: u32) {
-        prefetch::near(&self.all, place as usize);
     }
 
     /// Every place, vacant ones included, for loops that keep their address at hand.

@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::places::{Places, Vacant};
+use super::places::Vacant;
 use crate::batch::Slot;
 use crate::pdu::Address;
 use crate::raw::prefetch;
@@ -40,6 +40,13 @@ pub(crate) struct ContextTable {
     seeds: [u64; 2],
 }
 
+/// The table as loops over frames have it at hand, a value that nothing they write could change.
+#[derive(Clone, Copy)]
+pub(crate) struct TableView<'a> {
+    buckets: &'a [Bucket],
+    seeds: [u64; 2],
+}
+
 impl ContextTable {
     pub(crate) fn new() -> Self {
         let random = RandomState::new();
@@ -51,47 +58,21 @@ impl ContextTable {
         self.len
     }
 
+    /// What loops over frames look up with.
+    #[inline(always)]
+    pub(crate) fn view(&self) -> TableView<'_> {
+        TableView { buckets: &self.buckets, seeds: self.seeds }
+    }
+
     /// Hash of an address and 32 bits more.
     #[inline(always)]
     pub(crate) fn hash(&self, address: Address, tag: u32) -> IdHash {
-        let (a, b) = (address.get() ^ self.seeds[0], tag as u64 ^ self.seeds[1]);
-        let product = a as u128 * b as u128;
-        let folded = (product >> 64) as u64 ^ product as u64;
-        // Ids that differ in few bits leave the low bits of a product alike where a factor is even.
-        IdHash((folded.wrapping_mul(GOLDEN) >> 32) as u32)
+        self.view().hash(address, tag)
     }
 
     #[inline(always)]
     fn home(&self, hash: IdHash) -> usize {
-        hash.0 as usize & (self.buckets.len() - 1)
-    }
-
-    /// Asks the processor for what [`Self::candidate`] will read.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, hash: IdHash) {
-        prefetch::near(&self.buckets, self.home(hash));
-    }
-
-    /// The place that an id with this hash most likely has, or some number that is none: the caller compares. Looks at the
-    /// home bucket only.
-    #[inline(always)]
-    fn candidate(&self, hash: IdHash) -> u32 {
-        let bucket = &self.buckets[self.home(hash)];
-        let mut place = 0;
-        for (&h, &p) in bucket.hashes.iter().zip(&bucket.places) {
-            // All four at once, without a branch: at most one is right, and two with one hash give nonsense.
-            place |= if h == hash.0 { p } else { 0 };
-        }
-        place.wrapping_sub(1)
-    }
-
-    /// Notes in each slot the candidate of its hash, and asks the processor for the context there.
-    #[inline(always)]
-    pub(crate) fn foresee<T: Vacant>(&self, burst: &mut [Slot], contexts: &Places<T>) {
-        for slot in burst {
-            slot.context = self.candidate(slot.hash);
-            contexts.prefetch(slot.context);
-        }
+        self.view().home(hash)
     }
 
     /// The place of an id: of those with its hash, the one that `is` says.
@@ -164,6 +145,53 @@ impl ContextTable {
     }
 }
 
+impl TableView<'_> {
+    /// Hash of an address and 32 bits more.
+    #[inline(always)]
+    pub(crate) fn hash(self, address: Address, tag: u32) -> IdHash {
+        let (a, b) = (address.get() ^ self.seeds[0], tag as u64 ^ self.seeds[1]);
+        let product = a as u128 * b as u128;
+        let folded = (product >> 64) as u64 ^ product as u64;
+        // Ids that differ in few bits leave the low bits of a product alike where a factor is even.
+        IdHash((folded.wrapping_mul(GOLDEN) >> 32) as u32)
+    }
+
+    #[inline(always)]
+    fn home(self, hash: IdHash) -> usize {
+        hash.0 as usize & (self.buckets.len() - 1)
+    }
+
+    /// The hash of an id; asks the processor for what [`Self::candidate`] will read.
+    #[inline(always)]
+    pub(crate) fn expect(self, address: Address, tag: u32) -> IdHash {
+        let hash = self.hash(address, tag);
+        prefetch::near(self.buckets, self.home(hash));
+        hash
+    }
+
+    /// The place that an id with this hash most likely has, or some number that is none: the caller compares. Looks at the
+    /// home bucket only.
+    #[inline(always)]
+    fn candidate(self, hash: IdHash) -> u32 {
+        let bucket = &self.buckets[self.home(hash)];
+        let mut place = 0;
+        for (&h, &p) in bucket.hashes.iter().zip(&bucket.places) {
+            // All four at once, without a branch: at most one is right, and two with one hash give nonsense.
+            place |= if h == hash.0 { p } else { 0 };
+        }
+        place.wrapping_sub(1)
+    }
+
+    /// Notes in each slot the candidate of its hash, and asks the processor for the context there.
+    #[inline(always)]
+    pub(crate) fn foresee<T: Vacant>(self, burst: &mut [Slot], contexts: &[T]) {
+        for slot in burst {
+            slot.context = self.candidate(slot.hash);
+            prefetch::near(contexts, slot.context as usize);
+        }
+    }
+}
+
 /// Entries of a bucket, places as they stand in it.
 fn entries(bucket: &Bucket) -> impl Iterator<Item = (IdHash, u32)> {
     bucket.hashes.iter().zip(&bucket.places).filter(|(_, p)| **p != 0).map(|(&h, &p)| (IdHash(h), p))
@@ -215,7 +243,7 @@ mod tests {
             for (place, &h) in (0..n).zip(&hashes) {
                 table.set(h, place, |p| p == place);
             }
-            let wrong = (0..n).zip(&hashes).filter(|(place, h)| table.candidate(**h) != *place).count();
+            let wrong = (0..n).zip(&hashes).filter(|(place, h)| table.view().candidate(**h) != *place).count();
             prop_assert!(wrong as u32 <= 8 + n / 50, "{} of {} are not in their bucket", wrong, n);
         }
     }

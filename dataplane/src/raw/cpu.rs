@@ -47,6 +47,25 @@ proof! {
     ["aes", "pclmulqdq", "sse4.1", "ssse3"]
 }
 
+impl Avx512 {
+    /// Runs `f`, compiled for the processor that the proof is of: for loops of safe code that call nothing which is not inlined.
+    #[inline(always)]
+    pub(crate) fn compiled<R>(self, f: impl FnOnce() -> R) -> R {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[inline(never)]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi2")]
+            fn compiled<R>(f: impl FnOnce() -> R) -> R {
+                f()
+            }
+            // SAFETY: the proof shows each of these features.
+            unsafe { compiled(f) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        f()
+    }
+}
+
 /// Tiers of kernels that this machine can run, lowest first. The portable tier and `ring` always can.
 pub fn available() -> Vec<Kernel> {
     let proofs = [

@@ -170,7 +170,7 @@ impl Receivers {
             standing,
             phase,
             first_seen: false,
-            usual_halves: 0,
+            usual_end: 0,
             window,
         };
         Ok(self.contexts.insert(context))
@@ -182,7 +182,7 @@ impl Receivers {
         let first = !std::mem::replace(&mut c.first_seen, true);
         let id = c.id();
         let Destination::Group(group) = id.address.destination() else {
-            c.usual_halves = 2;
+            c.usual_end = ReceiveContext::NEARLY_ALL;
             if first
                 && let (Destination::Ue(local), Some(kd_sess)) =
                     (id.address.destination(), KdSessId::new(id.key_id()))
@@ -200,7 +200,7 @@ impl Receivers {
         let Some(root) = root else { return };
         let state_key = (id.address, root.pgk_id);
         let limits = self.limits;
-        c.usual_halves = c.usual_halves.max(1);
+        c.usual_end = c.usual_end.max(ReceiveContext::LOWER_HALF);
         if standing != Standing::Entered {
             c.standing = Standing::Entered;
             self.enter(id, context);
@@ -246,7 +246,7 @@ impl Receivers {
                     state.oldest = state.kept.iter().map(|k| k.0).min().unwrap_or(0).max(state.oldest);
                 }
                 self.contexts[evicted].standing = Standing::Gone;
-                self.contexts[evicted].usual_halves = 0;
+                self.contexts[evicted].usual_end = 0;
                 self.leave(evicted);
                 self.gone.push(evicted);
             }
@@ -295,7 +295,7 @@ impl Receivers {
         // Newest no more, or the successor is there: nothing else can follow from this context's frames.
         let done = !newest || self.senders.get(&state_key).is_some_and(|s| s.ahead.is_some());
         if integrity && sn as u32 >= SN_HALF && done {
-            self.contexts[context].usual_halves = 2;
+            self.contexts[context].usual_end = ReceiveContext::NEARLY_ALL;
         }
     }
 

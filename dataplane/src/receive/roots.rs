@@ -17,7 +17,7 @@ impl Receivers {
             standing: Standing::Entered,
             phase: root.phase,
             first_seen: false,
-            usual_halves: 0,
+            usual_end: 0,
             window: Window::new(self.limits.window),
         });
         self.enter_beside(id, context);

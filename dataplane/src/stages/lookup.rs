@@ -7,8 +7,8 @@ use crate::crypto::KernelError;
 use crate::engine::Now;
 use crate::ids::Lcid;
 use crate::keys::{Event, LinkPhase};
-use crate::pdu;
 use crate::receive::{Receivers, Resolved};
+use crate::stages::quickly;
 use crate::verdict::Verdict;
 
 /// Finds the context of each parsed frame of (the rest of) a burst and makes its job. Returns where it stopped: at the end,
@@ -28,15 +28,22 @@ pub(crate) fn lookup(
     let (memory, slots, runs) = batch.memory_mut();
     let Range { start: from, end } = burst;
     runs.begin();
-    receivers.foresee(&mut slots[from..end]);
+    let wide = runs.wide;
+    quickly!(wide, receivers.foresee(&mut slots[from..end]));
     let mut at = from;
     loop {
-        at += admit_foreseen(&mut slots[at..end], at, receivers, runs);
-        if at == end {
-            return Ok(end);
+        let made = quickly!(wide, admit_foreseen(&mut slots[at..end], at, receivers, runs));
+        if at == from {
+            runs.are_straight(made);
         }
-        let found = match receivers.foreseen(&slots[at]) {
-            Some(_) => Found::Context(slots[at].context),
+        at += made;
+        let Some(slot) = slots[..end].get(at) else { return Ok(end) };
+        if slot.verdict != Verdict::Pending {
+            at += 1;
+            continue;
+        }
+        let found = match receivers.foreseen(slot) {
+            Some(_) => Found::Context(slot.context),
             None => search(slots, from, at, memory, receivers, ciphers, now, events)?,
         };
         match found {
@@ -55,43 +62,35 @@ pub(crate) fn lookup(
 }
 
 /// Makes the jobs of usual frames: user data under the contexts foreseen, of the suite of the first run, with SNs not far from
-/// the highest. Returns how many slots it has come through: all, or those before one that is something else. The first of
-/// them is slot `first` of the batch.
-// Calls nothing and is a function of its own, so that what the loop needs stays in registers.
-#[inline(never)]
+/// the highest. Returns how many it has made: a job for each slot, or for those before one that is something else. The first of the slots
+/// is slot `first` of the batch.
+#[inline(always)]
 fn admit_foreseen(burst: &mut [Slot], first: usize, receivers: &Receivers, runs: &mut Runs) -> usize {
-    let Some(mut run) = runs.first_run() else {
-        return burst.iter().position(|s| s.verdict == Verdict::Pending).unwrap_or(burst.len());
-    };
-    let (suite, contexts) = (run.suite, receivers.unambiguous());
-    let mut places = run.free().iter_mut();
-    let room = places.len();
-    let mut through = burst.len();
-    for (n, slot) in burst.iter_mut().enumerate() {
-        if slot.verdict != Verdict::Pending {
-            continue;
-        }
-        if let Some(c) = contexts.get(slot.context as usize)
+    let contexts = receivers.unambiguous();
+    let suite = || Some(contexts.get(burst.first()?.context as usize)?.suite);
+    let Some(mut run) = runs.first_run(suite) else { return 0 };
+    let (suite, mac_len) = (run.suite, run.suite.mac_len() as u8);
+    let mut made = 0;
+    for (slot, place) in burst.iter_mut().zip(run.free()) {
+        if slot.verdict == Verdict::Pending
+            && let Some(c) = contexts.get(slot.context as usize)
             && c.id() == ReceiveKey::of(slot)
             && c.suite == suite
             && slot.lcid.is_user()
             && c.phase != LinkPhase::Pending
-            && c.window.is_plainly_new(slot.sn)
-            && let Some(len) = slot.len.checked_sub(c.mac_len as u32)
-            && let Some(place) = places.next()
+            && c.window.is_plainly_new(slot.sn())
+            && let Some(len) = slot.len.checked_sub(mac_len as u32)
         {
             slot.len = len;
-            slot.mac_len = c.mac_len;
-            slot.verified = false;
-            *place = Job { clear_data: false, ..job(slot, c, first + n) };
+            slot.mac_len = mac_len;
+            *place = Job { clear_data: false, ..job(slot, c, first + made) };
+            made += 1;
         } else {
-            through = n;
             break;
         }
     }
-    let made = room - places.len();
     run.add(made);
-    through
+    made
 }
 
 /// The job of a frame under its context. There is none for a frame that is dropped, or will be when it is settled.
@@ -109,7 +108,7 @@ fn admit(slot: &mut Slot, c: &ReceiveContext, i: usize) -> Option<Job> {
     slot.mac_len = c.mac_len;
     slot.verified = false;
     // Only a filter that saves work: settling decides, in order of arrival. What is refused now stays refused.
-    if c.window.check(slot.sn).is_err() && c.mac_len != 0 {
+    if c.window.check(slot.sn()).is_err() && c.mac_len != 0 {
         return None;
     }
     Some(job(slot, c, i))
@@ -119,12 +118,11 @@ fn admit(slot: &mut Slot, c: &ReceiveContext, i: usize) -> Option<Job> {
 #[inline(always)]
 fn job(slot: &Slot, c: &ReceiveContext, i: usize) -> Job {
     Job {
-        aad: pdu::associated_data_of(slot.address, slot.lcid_and_sl, slot.pdcp),
+        aad: slot.aad.octets(),
         start: slot.start,
         len: slot.len,
         key: c.key,
-        // Key id and SN stand side by side in the header.
-        count: (slot.pdcp >> 24) as u32,
+        count: slot.count(),
         bearer_direction: Job::pack_bearer_direction(slot.lcid.get(), c.direction),
         clear_data: slot.lcid == Lcid::SECURITY_MODE && c.direction == 1,
         verified: false,
@@ -155,14 +153,14 @@ fn search(
     events: &mut Vec<Event>,
 ) -> Result<Found, KernelError> {
     let slot = &slots[i];
+    let key = ReceiveKey::of(slot);
     if slot.lcid == Lcid::CLEAR {
         return Ok(Found::Verdict(receivers.hears(slot.address).err().unwrap_or(Verdict::Accepted)));
     }
-    if slot.address.is_group() && !slot.lcid.is_user() {
-        // No key or membership message is believed because it came under a group key.
+    // No key or membership message is believed because it came under a group key. The quick way of parsing leaves reserved ids to us.
+    if (slot.address.is_group() && !slot.lcid.is_user()) || key.is_reserved() {
         return Ok(Found::Verdict(Verdict::Reserved));
     }
-    let key = ReceiveKey::of(slot);
     let context = match receivers.find(key) {
         Some(context) => context,
         None => {
@@ -199,6 +197,6 @@ fn first_that_opens(
         let mut run = [job(&moved, c, 0)];
         let Some(cipher) = ciphers.get(c.suite as usize) else { return false };
         cipher.open(&mut copy, &mut run);
-        run[0].verified && c.window.check(slot.sn).is_ok()
+        run[0].verified && c.window.check(slot.sn()).is_ok()
     })
 }

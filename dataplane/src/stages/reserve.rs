@@ -8,6 +8,7 @@ use crate::ids::{Lcid, SduType};
 use crate::keys::Event;
 use crate::pdu::{self, HeaderTemplate};
 use crate::send::{Senders, passes_half};
+use crate::stages::quickly;
 use crate::verdict::Verdict;
 
 /// Gives each SDU of a burst its context and COUNT, writes its headers and makes its job. A COUNT reserved here is never used
@@ -24,14 +25,18 @@ pub(crate) fn reserve(
     let (memory, slots, runs) = batch.memory_mut();
     let Range { start: mut at, end } = burst;
     runs.begin();
-    senders.foresee(&mut slots[at..end]);
+    let wide = runs.wide;
+    quickly!(wide, senders.foresee(&mut slots[at..end]));
     loop {
-        at += stamp_foreseen(&mut slots[at..end], at, memory, senders, runs);
+        at += quickly!(wide, stamp_foreseen(&mut slots[at..end], at, memory, senders, runs));
         if at == end {
             return Ok(());
         }
-        // In hand, or it had been come through.
         let slot = &mut slots[at];
+        if !take_in_hand(slot) {
+            at += 1;
+            continue;
+        }
         match choose(slot, memory, senders, ciphers, events)? {
             Err(verdict) => slot.verdict = verdict,
             Ok(context) => {
@@ -47,10 +52,9 @@ pub(crate) fn reserve(
     }
 }
 
-/// Stamps user data under the contexts foreseen, of the suite of the first run. Returns how many slots it has come through:
-/// all, or those before one that is something else or has consequences. The first of them is slot `first` of the batch.
-// A function of its own that calls nothing, so that what the loop needs stays in registers.
-#[inline(never)]
+/// Stamps user data under the contexts foreseen, of the suite of the first run. Returns how many frames: all, or those before
+/// a slot that is something else or has consequences. The first of the slots is slot `first` of the batch.
+#[inline(always)]
 fn stamp_foreseen(
     burst: &mut [Slot],
     first: usize,
@@ -58,35 +62,30 @@ fn stamp_foreseen(
     senders: &mut Senders,
     runs: &mut Runs,
 ) -> usize {
-    let Some(mut run) = runs.first_run() else {
-        return burst.iter_mut().position(take_in_hand).unwrap_or(burst.len());
-    };
-    let (suite, contexts) = (run.suite, senders.all());
-    let mut places = run.free().iter_mut();
-    let room = places.len();
-    let mut through = burst.len();
-    for (n, slot) in burst.iter_mut().enumerate() {
-        if !take_in_hand(slot) {
-            continue;
-        }
-        if let Some(c) = contexts.get_mut(slot.context as usize)
+    let contexts = senders.all();
+    let suite = || Some(contexts.get(burst.first()?.context as usize)?.suite);
+    let Some(mut run) = runs.first_run(suite) else { return 0 };
+    let suite = run.suite;
+    let mut made = 0;
+    for (slot, place) in burst.iter_mut().zip(run.free()) {
+        if slot.verdict == Verdict::Pending
+            && let Some(c) = contexts.get_mut(slot.context as usize)
             && c.address == slot.address
             && c.suite == suite
             && slot.lcid.is_user()
             && slot.sdu_type != SduType::Pc5Signalling
             && c.next_sn < c.user_end
             && !passes_half(c.next_sn)
-            && let Some(place) = places.next()
         {
-            *place = Job { clear_data: false, ..stamp(c, memory, slot, first + n) };
+            slot.in_hand = true;
+            *place = Job { clear_data: false, ..stamp(c, memory, slot, first + made) };
+            made += 1;
         } else {
-            through = n;
             break;
         }
     }
-    let made = room - places.len();
     run.add(made);
-    through
+    made
 }
 
 /// Whether this pass decides a slot, which it notes there.
@@ -103,12 +102,10 @@ fn stamp(c: &mut SendContext, memory: &mut [u8], slot: &mut Slot, i: usize) -> J
     c.next_sn += 1;
     let pdcp = c.pdcp | pdu::pdcp_of_frame(slot.sdu_type, sn);
     let aad = batch::write_headers(memory, slot, &c.header, pdcp, c.mac_len as usize);
-    slot.index = c.index;
-    slot.key_id = c.key_id;
-    slot.sn = sn;
+    slot.aad = aad;
     slot.mac_len = c.mac_len;
     Job {
-        aad,
+        aad: aad.octets(),
         start: slot.start,
         len: slot.len,
         key: c.key,

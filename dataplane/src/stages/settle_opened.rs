@@ -8,6 +8,7 @@ use crate::ids::KdSessId;
 use crate::keys::{Event, Signalling};
 use crate::pdu::Destination;
 use crate::receive::Receivers;
+use crate::stages::quickly;
 use crate::verdict::{Counters, Verdict};
 
 /// Decides the opened frames of (a part of) a burst in order of arrival, commits what verified ones change, counts all, and hands
@@ -20,20 +21,23 @@ pub(crate) fn settle_opened(
     counters: &mut Counters,
     events: &mut Vec<Event>,
 ) {
-    let (memory, slots, _) = batch.memory_mut();
+    let (memory, slots, runs) = batch.memory_mut();
     let Range { start: mut at, end: to } = burst;
-    let mut accepted = 0;
-    loop {
-        let (through, usual) = receivers.settle_usual(&mut slots[at..to]);
+    let (wide, straight) = (runs.wide, runs.straight());
+    let settled = quickly!(wide, receivers.settle_straight(&mut slots[at..to], straight));
+    at += settled;
+    let mut accepted = settled as u64;
+    for (slot, job) in slots[at..to].iter_mut().zip(&straight[settled..]) {
+        slot.verified = job.verified;
+    }
+    while at < to {
+        let (through, usual) = quickly!(wide, receivers.settle_usual(&mut slots[at..to]));
         at += through;
         accepted += usual;
-        if at == to {
-            break;
-        }
+        let Some(slot) = slots[..to].get_mut(at) else { break };
         // In hand, or it had been come through.
-        let slot = &mut slots[at];
         if slot.verdict == Verdict::Pending {
-            slot.verdict = receivers.settle(slot.context, slot.sn, slot.verified, ciphers, events);
+            slot.verdict = receivers.settle(slot.context, slot.sn(), slot.verified, ciphers, events);
         }
         counters.count(slot.verdict);
         if slot.verdict == Verdict::Accepted && !slot.lcid.is_user() {
@@ -53,6 +57,6 @@ fn signalling(slot: &Slot, memory: &[u8]) -> Signalling {
         Destination::Ue(local) => (Some(local), None),
         Destination::Group(group) => (None, Some(group)),
     };
-    let under = KdSessId::new(slot.key_id);
+    let under = KdSessId::new(slot.under());
     Signalling { local, group, source: slot.address.source(), lcid: slot.lcid, under, sdu }
 }

@@ -1,0 +1,102 @@
+//! The headers of a frame in one register: one comparison checks every octet, one permutation puts them in the order of the associated data.
+
+use std::arch::x86_64::*;
+
+use super::cpu::Avx512;
+use crate::pdu::spec::{ETHERTYPE, HEADER_LEN, UNICAST_PREFIX};
+
+/// Octets that are loaded: they end with the headers.
+pub(crate) const LOADED: usize = 32;
+/// Where the headers begin in them.
+const HEAD: usize = LOADED - HEADER_LEN;
+
+/// What the headers of an untagged PC5 frame hold that is not the same in every one.
+pub(crate) struct Words {
+    /// Destination id, source id, LCID, SL.
+    pub high: u64,
+    /// PDCP header, two octets of zero, first octet of the frame.
+    pub low: u64,
+    /// The associated data, as two words the way they lie in memory.
+    pub aad: [u64; 2],
+}
+
+/// What each octet is at least, and how much more it may be: nothing where it is the same in every frame.
+const RANGES: ([u8; LOADED], [u8; LOADED]) = {
+    let [a, b, c] = UNICAST_PREFIX;
+    let [d, e] = ETHERTYPE.to_be_bytes();
+    let ranges = [
+        (0, a, 1), // the group bit
+        (1, b, 0),
+        (2, c, 0),
+        (6, a, 0),
+        (7, b, 0),
+        (8, c, 0),
+        (12, d, 0),
+        (13, e, 0),
+        (14, 1, 9),    // version 0, a channel of user data
+        (16, 0, 0x7f), // an SDU type that is not reserved
+    ];
+    let (mut least, mut more) = ([0; LOADED], [0xff; LOADED]);
+    let mut i = 0;
+    while i < ranges.len() {
+        let (at, l, m) = ranges[i];
+        (least[HEAD + at], more[HEAD + at]) = (l, m);
+        i += 1;
+    }
+    (least, more)
+};
+
+/// Octets of a header in the order of [`Words`], words from their low octet on; `NONE` is zero.
+const ORDER: [u8; LOADED] = {
+    const NONE: u8 = 255;
+    let order = [
+        15, 14, 11, 10, 9, 5, 4, 3, 0, NONE, NONE, 20, 19, 18, 17, 16, // two words
+        3, 4, 5, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, NONE, NONE, NONE, // associated data
+    ];
+    let mut at = [0; LOADED];
+    let mut i = 0;
+    while i < LOADED {
+        at[i] = if order[i] == NONE { NONE } else { order[i] + HEAD as u8 };
+        i += 1;
+    }
+    at
+};
+
+/// Places of [`ORDER`] that are not zero.
+const FILLED: u32 = {
+    let (mut filled, mut i) = (0, 0);
+    while i < LOADED {
+        filled |= ((ORDER[i] != 255) as u32) << i;
+        i += 1;
+    }
+    filled
+};
+
+impl Avx512 {
+    /// Reads headers that end where `octets` do; `None` unless addresses, EtherType, version and channel are those of untagged user data and
+    /// the SDU type is not reserved.
+    #[inline(always)]
+    pub(crate) fn read_headers(self, octets: &[u8; LOADED]) -> Option<Words> {
+        // SAFETY: the proof shows the features.
+        unsafe { read(octets) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx2,bmi2")]
+fn read(octets: &[u8; LOADED]) -> Option<Words> {
+    // SAFETY: all three are arrays of as many octets as a load takes.
+    let [x, least, more] =
+        unsafe { [octets, &RANGES.0, &RANGES.1].map(|a| _mm256_loadu_si256(a.as_ptr().cast())) };
+    if _mm256_cmple_epu8_mask(_mm256_sub_epi8(x, least), more) != u32::MAX {
+        return None;
+    }
+    // SAFETY: as above.
+    let order = unsafe { _mm256_loadu_si256(ORDER.as_ptr().cast()) };
+    let y = _mm256_maskz_permutexvar_epi8(FILLED, order, x);
+    let words = _mm256_castsi256_si128(y);
+    let mut aad = [0u64; 2];
+    // SAFETY: `aad` has the 16 octets that are stored.
+    unsafe { _mm_storeu_si128(aad.as_mut_ptr().cast(), _mm256_extracti128_si256::<1>(y)) };
+    Some(Words { high: _mm_cvtsi128_si64(words) as u64, low: _mm_extract_epi64::<1>(words) as u64, aad })
+}
