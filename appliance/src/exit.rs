@@ -46,12 +46,25 @@ pub(crate) fn unreachable(message: impl Into<String>) -> anyhow::Error {
     Stop { exit: Exit::NotReachable, message: message.into() }.into()
 }
 
+/// An error with its causes, but for those whose words are there already.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Prints an error, if there is one, and gives the exit code.
 pub(crate) fn report(result: anyhow::Result<Exit>) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(e) => {
-            eprintln!("pc5: {e:#}");
+            eprintln!("pc5: {}", told(&e));
             e.downcast_ref::<Stop>().map_or(Exit::Failed, |s| s.exit).into()
         }
     }

@@ -6,6 +6,7 @@ mod exit;
 mod replay;
 mod report;
 mod run;
+mod whole_file;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

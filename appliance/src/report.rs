@@ -1,5 +1,8 @@
 //! Results as a table of names and values, or as JSON.
 
+use std::io::Write;
+
+use anyhow::Context;
 use serde::Serialize;
 
 use crate::cmd::replay::Shown;
@@ -18,14 +21,25 @@ struct Versioned<'a, T> {
     result: &'a T,
 }
 
+/// Prints a text on standard output, on lines of its own.
+///
+/// # Errors
+/// It cannot be had there: what nobody can read is not done.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    write!(out, "{text}{end}").and_then(|()| out.flush()).context("standard output")
+}
+
 /// Prints a result.
 pub(crate) fn show<T: Report>(output: Shown, result: &T) -> anyhow::Result<Exit> {
     match output {
-        Shown::Json => println!("{}", serde_json::to_string_pretty(&Versioned { version: 1, result })?),
+        Shown::Json => print(&serde_json::to_string_pretty(&Versioned { version: 1, result })?)?,
         Shown::Table => {
             let rows = result.rows();
             let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
-            rows.iter().for_each(|(name, value)| println!("{name:<width$}{value}"));
+            let lines: Vec<_> = rows.iter().map(|(name, value)| format!("{name:<width$}{value}")).collect();
+            print(&lines.join("\n"))?;
         }
     }
     Ok(Exit::Ok)

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::replay::Shown;
 use crate::exit::Exit;
+use crate::report::print;
 
 /// Arguments of `pc5 bench`.
 #[derive(clap::Args)]
@@ -58,20 +59,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
                 json!({ "suite": l.suite.name(), "kernel": l.kernel.name(), "sizes": sizes })
             };
             let all: Vec<_> = lines.iter().map(line).collect();
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&json!({ "version": 1, "keys": args.keys, "timing": all }))?
-            );
+            print(&serde_json::to_string_pretty(
+                &json!({ "version": 1, "keys": args.keys, "timing": all }),
+            )?)?;
         }
         Shown::Table => {
-            println!("ns a frame, seal / open; bursts of {BURST}, {} keys", args.keys);
-            print!("{:<14}{:<10}", "suite", "kernel");
-            SIZES.iter().for_each(|s| print!(" {s:>18}"));
-            println!();
+            let sizes: String = SIZES.iter().map(|s| format!(" {s:>18}")).collect();
+            print(&format!("ns a frame, seal / open; bursts of {BURST}, {} keys", args.keys))?;
+            print(&format!("{:<14}{:<10}{sizes}", "suite", "kernel"))?;
             for l in &lines {
-                print!("{:<14}{:<10}", l.suite.name(), l.kernel.name());
-                l.ns.iter().for_each(|(seal, open)| print!(" {:>18}", format!("{seal:.1} / {open:.1}")));
-                println!();
+                let figure = |(seal, open): &(f64, f64)| format!(" {:>18}", format!("{seal:.1} / {open:.1}"));
+                let figures: String = l.ns.iter().map(figure).collect();
+                print(&format!("{:<14}{:<10}{figures}", l.suite.name(), l.kernel.name()))?;
             }
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pc5_control::store::MemoryStore;
 
 use crate::exit::Exit;
+use crate::report::print;
 use crate::run::{config, credentials};
 
 /// Check a configuration of the daemon, with the certificates it names; nothing is opened.
@@ -18,11 +19,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let config = config::read(&args.config)?;
     if let (Some(est), false) = (&config.est, config.credential.certificate.is_file()) {
-        println!("{}: good; its certificate is to be had from {}", args.config.display(), est.url);
+        print(&format!("{}: good; its certificate is to be had from {}", args.config.display(), est.url))?;
         return Ok(Exit::Ok);
     }
     let credentials =
         credentials::read(&config, credentials::read_key(&config.credential.key)?, &MemoryStore::default())?;
-    println!("{}: good, for {}", args.config.display(), credentials.device.identity);
+    print(&format!("{}: good, for {}", args.config.display(), credentials.device.identity))?;
     Ok(Exit::Ok)
 }

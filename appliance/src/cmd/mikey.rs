@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::replay::Shown;
 use crate::exit::{Exit, usage};
+use crate::report::print;
 
 /// Arguments of `pc5 mikey`.
 #[derive(clap::Args)]
@@ -64,7 +65,7 @@ fn decode(args: Decode) -> anyhow::Result<Exit> {
     let octets = input::message(&args.file)?;
     let (fields, decoded) = Message::inspect(&octets);
     match args.output {
-        Shown::Table => print!("{}", show::table(&fields, &octets, args.show_key)),
+        Shown::Table => print(&show::table(&fields, &octets, args.show_key))?,
         Shown::Json => {
             let error = decoded
                 .as_ref()
@@ -72,7 +73,7 @@ fn decode(args: Decode) -> anyhow::Result<Exit> {
                 .map(|e| json!({ "field": e.field, "offset": e.offset, "problem": e.problem.to_string() }));
             let fields = show::json(&fields, &octets, args.show_key);
             let all = json!({ "version": 1, "octets": octets.len(), "fields": fields, "malformed": error });
-            println!("{}", serde_json::to_string_pretty(&all)?);
+            print(&serde_json::to_string_pretty(&all)?)?;
         }
     }
     // What could be read is shown before the error is.

@@ -1,7 +1,9 @@
 //! `pc5 replay`: the main job on a capture.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -11,11 +13,12 @@ use pc5_dataplane::engine::{Engine, EngineConfig, Now, Share};
 use pc5_dataplane::keylog;
 use pc5_dataplane::keys::table::SharedSnapshot;
 use pc5_dataplane::suite::Suite;
-use pc5_dataplane::verdict::Counters;
+use pc5_dataplane::verdict::{Counters, Verdict};
 use pc5_dataplane::{Budget, ReceiveLimits, crypto};
 use pc5_pcap::{Pace, Pacer, PcapError, Reader};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::exit::{Exit, refused, usage};
+use crate::exit::{self, Exit, refused, usage};
 use crate::replay::directory::{Cast, Directory};
 use crate::replay::keying::{Keying, KeyingConfig};
 use crate::replay::lane::{Lane, StageTime, Step};
@@ -26,6 +29,8 @@ use crate::replay::plan::{KeyingWay, Op, Output, Plan};
 use crate::replay::report::{Report, Row, TimedStage};
 use crate::replay::rounds::{self, Rounds};
 use crate::replay::wire::{Wire, WireReport};
+use crate::report::print;
+use crate::whole_file::WholeFile;
 
 /// Arguments of `pc5 replay`.
 #[derive(clap::Args)]
@@ -109,13 +114,27 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     crypto::self_test().context("a known answer came out wrong; nothing is processed on this machine")?;
     let log = match &args.keys {
         Some(path) => {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("key log {}", path.display()))?;
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("key log {}", path.display()))
+                .map_err(usage_if_missing)?;
             keylog::parse(&text).with_context(|| path.display().to_string())?
         }
         None => Vec::new(),
     };
-    let mut reader = Reader::open(&args.input).with_context(|| args.input.display().to_string())?;
+    let mut reader = Reader::open(&args.input).map_err(|e| usage_if_missing(e.into()))?;
+    // Everything that is written has its place before anything is done.
+    let whole = |path: &Option<PathBuf>, what: &str, mode| {
+        let create = |path: &PathBuf| {
+            WholeFile::create(path, mode)
+                .with_context(|| format!("{what} {}", path.display()))
+                .map_err(usage_if_missing)
+        };
+        path.as_ref().map(create).transpose()
+    };
+    let mut key_log = whole(&args.keylog, "key log", 0o600)?;
+    let report_file = whole(&args.report, "report", 0o644)?;
+    let writer = args.out.as_deref().map(Writer::create).transpose().map_err(usage_if_missing)?;
+    let interrupted = interruption()?;
     let config = KeyingConfig {
         suite: args.suite,
         direct: args.cast == Cast::Group,
@@ -126,12 +145,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let shape = shape(&args, &plan);
     let mut lanes = start_lanes(&args, plan, shape, &keying)?;
     let wire = args.to.as_deref().map(Wire::open).transpose()?;
-    let writer = args.out.as_deref().map(Writer::create).transpose()?;
     let mut directory = Directory::new(args.members);
     let mut rounds = Rounds::new(plan, shape, &mut lanes, &mut keying, &mut directory, writer, wire);
 
     let began = Instant::now();
-    let (octets_read, read_time, defect) = feed(&args, &mut reader, &mut rounds, began)?;
+    let fed = feed(&args, &mut reader, &mut rounds, began, &interrupted).and_then(|fed| {
+        rounds.drain()?;
+        Ok(fed)
+    });
+    // Keys under which anything was sent or written are logged before that has its name, and whatever went wrong since.
+    if let Some(file) = &mut key_log {
+        file.write(rounds.key_log().as_bytes()).context("key log")?;
+    }
+    let logged = key_log.map(WholeFile::commit).transpose().context("key log");
+    let (octets_read, read_time, defect) = fed?;
+    logged?;
     let written = rounds.complete()?;
     let wall = began.elapsed();
     let totals = Totals {
@@ -151,11 +179,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         wire: rounds.wire(),
     };
     drop(rounds);
-    if let Some(path) = &args.keylog {
-        write_key_log(path, keying.key_log()).with_context(|| format!("key log {}", path.display()))?;
-    }
     let report = report(&args, &plan, &reader, &mut lanes, &keying, totals);
-    show(&args, &report)?;
+    show(&args, &report, report_file)?;
+    if interrupted.load(Ordering::Relaxed) {
+        eprintln!("pc5: interrupted; the {} frames before it were processed", report.frames_read);
+        return Ok(Exit::Failed);
+    }
     Ok(verdict(&report, defect))
 }
 
@@ -180,12 +209,16 @@ fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
     {
         return Err(usage("--duration takes a number of seconds above 0, at most 1000000"));
     }
-    for (name, path) in [("--out", &args.out), ("--keylog", &args.keylog), ("--report", &args.report)] {
-        let Some(path) = path else { continue };
-        for input in [Some(&args.input), args.keys.as_ref()].into_iter().flatten() {
-            if same_file(path, input) {
+    let outputs = [("--out", &args.out), ("--keylog", &args.keylog), ("--report", &args.report)];
+    let outputs = outputs.map(|(name, path)| (name, path.as_deref()));
+    let inputs = [("what is read", Some(args.input.as_path())), ("what is read", args.keys.as_deref())];
+    for (i, (name, path)) in outputs.iter().enumerate() {
+        for (other, taken) in inputs.iter().chain(&outputs[..i]) {
+            if let (Some(path), Some(taken)) = (path, taken)
+                && same_file(path, taken)
+            {
                 return Err(usage(format!(
-                    "{name} {} would overwrite what is read; name another file",
+                    "{name} {} would overwrite {other}; name another file",
                     path.display()
                 )));
             }
@@ -205,8 +238,37 @@ fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One and the same regular file, be it there already or not.
 fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+    let place = |path: &Path| {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        path.canonicalize().or_else(|_| Ok(folder.canonicalize()?.join(path.file_name().unwrap_or_default())))
+    };
+    let is_file = |path: &Path| path.metadata().map_or(true, |m| m.is_file());
+    let same =
+        |a: std::io::Result<PathBuf>, b: std::io::Result<PathBuf>| matches!((a, b), (Ok(a), Ok(b)) if a == b);
+    is_file(a) && same(place(a), place(b))
+}
+
+/// A file or folder that is not there, or is the other of the two, is an error of usage.
+fn usage_if_missing(error: anyhow::Error) -> anyhow::Error {
+    let kinds = [ErrorKind::NotFound, ErrorKind::IsADirectory, ErrorKind::NotADirectory];
+    let is_missing =
+        error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| kinds.contains(&e.kind()));
+    if is_missing { usage(exit::told(&error)) } else { error }
+}
+
+/// Raised by Ctrl-C or SIGTERM, upon which what was taken is completed; a second one ends the program at once.
+fn interruption() -> anyhow::Result<Arc<AtomicBool>> {
+    let raised = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, raised.clone())?;
+        signal_hook::flag::register(signal, raised.clone())?;
+    }
+    Ok(raised)
 }
 
 /// Frames that are needed after their hop stay in the batch they went through; others in parts that are worth handing over.
@@ -259,15 +321,18 @@ fn feed(
     reader: &mut Reader,
     rounds: &mut Rounds<'_>,
     began: Instant,
+    interrupted: &AtomicBool,
 ) -> anyhow::Result<(u64, Duration, Option<PcapError>)> {
     let progress = progress_bar(args);
     let until = args.duration.map(Duration::from_secs_f64);
+    let is_over =
+        || interrupted.load(Ordering::Relaxed) || until.is_some_and(|until| began.elapsed() >= until);
     let mut pacer = (args.pace != Pace::Max).then(|| Pacer::new(args.pace));
     let (mut octets, mut pass, mut waited) = (0u64, 0u64, Duration::ZERO);
     let defect = 'passes: loop {
         let before = rounds.taken();
         loop {
-            if until.is_some_and(|u| began.elapsed() >= u) {
+            if is_over() {
                 break 'passes None;
             }
             let mut chunk = match reader.next_chunk() {
@@ -278,7 +343,17 @@ fn feed(
             rounds.enter(chunk.interfaces(), chunk.memory())?;
             while let Some((at, record)) = chunk.next_in_place() {
                 if let Some(pacer) = &mut pacer {
-                    waited += wait_until_due(pacer, rounds, began, record.timestamp_ns, record.data.len())?;
+                    waited += wait_until_due(
+                        pacer,
+                        rounds,
+                        began,
+                        record.timestamp_ns,
+                        record.data.len(),
+                        &is_over,
+                    )?;
+                    if is_over() {
+                        break 'passes None;
+                    }
                 }
                 octets += record.data.len() as u64;
                 rounds.push(at, &record)?;
@@ -313,6 +388,7 @@ fn wait_until_due(
     began: Instant,
     timestamp_ns: u64,
     octets: usize,
+    is_over: &dyn Fn() -> bool,
 ) -> anyhow::Result<Duration> {
     let now = began.elapsed();
     let due = Duration::from_nanos(pacer.due(now.as_nanos() as u64, timestamp_ns, octets));
@@ -320,10 +396,19 @@ fn wait_until_due(
         return Ok(Duration::ZERO);
     }
     rounds.flush()?;
-    let wait = due.saturating_sub(began.elapsed());
-    std::thread::sleep(wait);
-    Ok(wait)
+    let from = began.elapsed();
+    while !is_over() {
+        let wait = due.saturating_sub(began.elapsed());
+        if wait.is_zero() {
+            break;
+        }
+        std::thread::sleep(wait.min(LONGEST_SLEEP));
+    }
+    Ok(began.elapsed().saturating_sub(from))
 }
+
+/// An end asked for meanwhile is not waited for longer.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
 /// Frames that are due sooner go at once: no sleep is that short.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
@@ -444,17 +529,15 @@ fn report(
     }
 }
 
-fn show(args: &Args, report: &Report) -> anyhow::Result<()> {
-    let json = || serde_json::to_string_pretty(&report.to_json());
-    if let Some(path) = &args.report {
-        std::fs::write(path, json()? + "\n").with_context(|| format!("report {}", path.display()))?;
+fn show(args: &Args, report: &Report, file: Option<WholeFile>) -> anyhow::Result<()> {
+    let json = serde_json::to_string_pretty(&report.to_json())? + "\n";
+    match args.output {
+        Shown::Table => print(&report.to_table())?,
+        Shown::Json => print(&json)?,
     }
-    let text = match args.output {
-        Shown::Table => report.to_table(),
-        Shown::Json => json()? + "\n",
-    };
-    // A reader that has seen enough is no failure of ours.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    if let Some(mut file) = file {
+        file.write(json.as_bytes()).and_then(|()| file.commit()).context("report")?;
+    }
     Ok(())
 }
 
@@ -478,16 +561,14 @@ fn verdict(report: &Report, defect: Option<PcapError>) -> Exit {
         eprintln!("pc5: frames came out otherwise than they went in");
         return Exit::Failed;
     }
-    Exit::Ok
-}
-
-/// Readable by its owner alone, and whole or not there.
-fn write_key_log(path: &Path, lines: &[String]) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    for line in lines {
-        writeln!(file, "{line}")?;
+    let dropped = report.outcome.dropped();
+    if report.op == "roundtrip" && dropped > 0 {
+        eprintln!("pc5: {dropped} frames did not come through; the report says why");
+        return Exit::Failed;
     }
-    file.sync_all()
+    if report.op == "verify" && report.outcome.get(Verdict::Accepted) == 0 && dropped > 0 {
+        eprintln!("pc5: none of {dropped} frames verified: is this their key log?");
+        return Exit::Failed;
+    }
+    Exit::Ok
 }

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Exit;
+use crate::report::print;
 
 /// Network functions over HTTPS.
 #[derive(clap::Args)]
@@ -86,7 +87,7 @@ fn serve(
         let listener = TcpListener::bind(listen.listen)
             .await
             .with_context(|| format!("listening on {}", listen.listen))?;
-        println!("{name}: https://{}", listener.local_addr()?);
+        print(&format!("{name}: https://{}", listener.local_addr()?))?;
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async {

@@ -7,6 +7,7 @@ use pc5_control::pki::describe::utc;
 
 use super::replay::Shown;
 use crate::exit::{Exit, refused, unreachable};
+use crate::report::print;
 use crate::run::admin::{self, AskError};
 use crate::run::config::ADMIN_SOCKET;
 use crate::run::status::{
@@ -70,8 +71,10 @@ impl Daemon {
     pub(crate) fn order(&self, ask: Ask, output: Shown) -> anyhow::Result<Exit> {
         let body = self.ask(ask)?;
         match (output, &body) {
-            (Shown::Json, _) => println!("{}", serde_json::json!({ "version": VERSION, "result": body })),
-            (Shown::Table, Body::Done(said)) => println!("{said}"),
+            (Shown::Json, _) => {
+                print(&serde_json::json!({ "version": VERSION, "result": body }).to_string())?
+            }
+            (Shown::Table, Body::Done(said)) => print(&said)?,
             (Shown::Table, _) => {}
         }
         Ok(Exit::Ok)
@@ -89,9 +92,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
             if let Some(object) = value.as_object_mut() {
                 object.insert("version".into(), VERSION.into());
             }
-            println!("{}", serde_json::to_string_pretty(&value)?);
+            print(&serde_json::to_string_pretty(&value)?)?;
         }
-        Shown::Table => print!("{}", text(&screen)),
+        Shown::Table => print(&text(&screen))?,
     }
     Ok(Exit::Ok)
 }

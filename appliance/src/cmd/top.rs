@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::replay::Shown;
 use super::show::Daemon;
 use crate::exit::Exit;
+use crate::report::print;
 use crate::run::status::{Ask, Body, EventLine, Runtime, Screen, VERSION, What};
 
 /// Events shown.
@@ -171,7 +172,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         // A daemon shows its runtime to everybody who may ask.
         let Some(rates) = rates else { anyhow::bail!("the daemon answered something else") };
         match args.output {
-            Shown::Json => println!("{}", serde_json::to_string_pretty(&rates)?),
+            Shown::Json => print(&serde_json::to_string_pretty(&rates)?)?,
             Shown::Table => {
                 let text = rates.text(&events.lock().unwrap_or_else(PoisonError::into_inner));
                 // Home, then clear to the end: no flicker.

@@ -23,6 +23,7 @@ use pc5_dataplane::ids::Layer2Id;
 use pc5_dataplane::pdu::{Address, Destination};
 use pc5_dataplane::verdict::Counters;
 use pc5_pcap::{Interface, LinkType, Memory, Record};
+use zeroize::Zeroizing;
 
 use super::directory::{Cast, Directory, GROUP, OWNER};
 use super::keying::Keying;
@@ -417,6 +418,11 @@ impl<'a> Rounds<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The key log so far, a line a key.
+    pub(crate) fn key_log(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.keying.key_log().iter().flat_map(|line| [line.as_str(), "\n"]).collect())
     }
 
     /// Frames taken so far.

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::{clock, input, key_file};
 use crate::cmd::replay::Shown;
 use crate::exit::{Exit, usage};
+use crate::report;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Kind {
@@ -165,10 +166,10 @@ fn gsk(args: Gsk) -> anyhow::Result<Exit> {
 
 fn print(common: &Common, made: &[u8], key_id: &str, key: &[u8]) -> anyhow::Result<Exit> {
     match common.output {
-        Shown::Table => println!("{}", hex::encode(made)),
+        Shown::Table => report::print(&hex::encode(made))?,
         Shown::Json => {
             let all = json!({ "version": 1, "message": hex::encode(made), "key_id": key_id });
-            println!("{}", serde_json::to_string_pretty(&all)?);
+            report::print(&serde_json::to_string_pretty(&all)?)?;
         }
     }
     if common.show_key {

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{clock, input, key_file};
 use crate::cmd::replay::Shown;
 use crate::exit::{Exit, refused, usage};
+use crate::report::print;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -69,7 +70,7 @@ pub(super) fn run(args: Args, depth: Depth) -> anyhow::Result<Exit> {
         Err(reason) => {
             if args.output == Shown::Json {
                 let all = json!({ "version": 1, "refused": reason.name(), "reason": reason.to_string() });
-                println!("{}", serde_json::to_string_pretty(&all)?);
+                print(&serde_json::to_string_pretty(&all)?)?;
             }
             Err(refused(format!("refused: {}: {reason}", reason.name())))
         }
@@ -81,12 +82,12 @@ fn show(facts: &Facts, output: Shown) -> anyhow::Result<()> {
         Shown::Json => {
             let mut all = Map::from_iter([("version".to_owned(), json!(1))]);
             all.extend(facts.clone());
-            println!("{}", serde_json::to_string_pretty(&all)?);
+            print(&serde_json::to_string_pretty(&all)?)?;
         }
         Shown::Table => {
             for (name, value) in facts {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                println!("{:<12}{text}", name.replace('_', " "));
+                print(&format!("{:<12}{text}", name.replace('_', " ")))?;
             }
         }
     }
