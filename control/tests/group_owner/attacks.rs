@@ -541,40 +541,7 @@ fn a_store_that_fails_hands_out_nothing() {
 
 #[test]
 fn epochs_and_bindings_are_on_disk_before_they_are_used() {
-    #[derive(Clone, Default)]
-    struct Shared(std::sync::Arc<std::sync::Mutex<MemoryStore>>);
-    macro_rules! forward {
-        ($($name:ident(&$($m:ident)? $(, $a:ident: $t:ty)*) -> $r:ty;)+) => {
-            impl Store for Shared {
-                $(forward!(@ $name, $($m)?, $($a: $t),*; $r);)+
-            }
-        };
-        (@ $name:ident, mut, $($a:ident: $t:ty),*; $r:ty) => {
-            fn $name(&mut self, $($a: $t),*) -> $r { self.0.lock().unwrap().$name($($a),*) }
-        };
-        (@ $name:ident, , $($a:ident: $t:ty),*; $r:ty) => {
-            fn $name(&self, $($a: $t),*) -> $r { self.0.lock().unwrap().$name($($a),*) }
-        };
-    }
-    use pc5_control::credential::{Identity, IssuerId};
-    use pc5_control::store::{Binding, Granted, StoreError};
-    use pc5_dataplane::ids::GroupId;
-    forward! {
-        epochs_reserved(&, g: GroupId) -> u64;
-        reserve_epochs(&mut, g: GroupId, t: u64) -> Result<(), StoreError>;
-        record_grants(&mut, g: GroupId, e: u64, l: &[Granted]) -> Result<(), StoreError>;
-        bindings(&, g: GroupId) -> Vec<Binding>;
-        bind(&mut, b: Binding) -> Result<(), StoreError>;
-        unbind(&mut, g: GroupId, l: Layer2Id) -> Result<(), StoreError>;
-        evicted(&, g: GroupId) -> std::collections::BTreeSet<Identity>;
-        set_evicted(&mut, g: GroupId, i: &Identity, e: bool) -> Result<(), StoreError>;
-        time_floor(&) -> u64;
-        raise_time_floor(&mut, to: u64) -> Result<(), StoreError>;
-        crls(&) -> Vec<Vec<u8>>;
-        keep_crl(&mut, i: &IssuerId, d: &[u8]) -> Result<(), StoreError>;
-    }
-
-    let store = Shared::default();
+    let store = SharedStore::default();
     let mut w = World::new(2, DELAY);
     let owner = w.owner_with(Box::new(store.clone()));
     w.put_owner(owner);

@@ -6,5 +6,6 @@ mod attacks;
 mod compromise;
 mod joining;
 mod keys;
+mod outsiders;
 mod sessions;
 mod world;

@@ -1,15 +1,15 @@
 //! A laboratory network with an owner, members and the link between them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pc5_control::clock::Now;
-use pc5_control::credential::{Clock, Freshness, Identity, Judge, Role};
+use pc5_control::credential::{Clock, Freshness, Identity, IssuerId, Judge, Role};
 use pc5_control::group_owner::lockstep::{Conditions, Effect, Lockstep};
 use pc5_control::group_owner::{Device, Input, Member, Notice, Order, Outgoing, Owner, SharedTrust, Trust};
 use pc5_control::pki::{Authority, Curve, Request, Validity};
 use pc5_control::policy::{GroupPolicy, MemberPolicy, OwnerPolicy};
-use pc5_control::store::{MemoryStore, Store};
+use pc5_control::store::{Binding, Granted, MemoryStore, Store, StoreError};
 use pc5_dataplane::ids::{GroupId, Layer2Id, PgkId};
 use pc5_dataplane::keys::Command;
 use pc5_dataplane::keys::table::{KeyError, KeyTable};
@@ -100,6 +100,8 @@ pub(crate) struct Log {
     pub(crate) notices: Vec<(Layer2Id, Notice)>,
     pub(crate) sent: Vec<Outgoing>,
     pub(crate) refused_commands: Vec<KeyError>,
+    /// Members served over their links, and the PGKs that the owner could send under when that was said.
+    pub(crate) audiences: Vec<(Vec<Layer2Id>, Vec<PgkId>)>,
 }
 
 /// A run: nodes, the real key table of each node's engine, and a log.
@@ -165,8 +167,12 @@ impl World {
     }
 
     pub(crate) fn owner_with(&self, store: Box<dyn Store>) -> Owner {
+        self.owner_under(group_policy(), store)
+    }
+
+    pub(crate) fn owner_under(&self, policy: GroupPolicy, store: Box<dyn Store>) -> Owner {
         let device = self.lab.owner_device(self.trust.clone());
-        Owner::new(device, OwnerPolicy::default(), vec![group_policy()], store).unwrap()
+        Owner::new(device, OwnerPolicy::default(), vec![policy], store).unwrap()
     }
 
     /// Another member, or the same one after a restart: its engine begins with nothing.
@@ -202,7 +208,13 @@ impl World {
                 }
             }
             Effect::Sent(frame) => log.sent.push(frame.clone()),
-            Effect::Notice(node, notice) => log.notices.push((node, notice)),
+            Effect::Notice(node, notice) => {
+                if let Notice::Audience { by_link, .. } = &notice {
+                    let own = table.current().groups().filter(|g| g.local == node && !g.retired);
+                    log.audiences.push((by_link.clone(), own.map(|g| g.pgk_id).collect()));
+                }
+                log.notices.push((node, notice));
+            }
         };
         f(run, rng, &mut effect)
     }
@@ -236,6 +248,13 @@ impl World {
 
     pub(crate) fn owner(&self) -> &Owner {
         self.run.owner(OWNER).unwrap()
+    }
+
+    /// PGK ids that the owner's engine would send under now.
+    pub(crate) fn sendable(&self) -> Vec<PgkId> {
+        let now = self.run.now().unix_seconds();
+        let valid = self.table.current().groups().filter(|g| g.local == OWNER && !g.retired);
+        valid.filter(|g| (g.not_before..=g.not_after).contains(&now)).map(|g| g.pgk_id).collect()
     }
 
     /// PGK ids that a node holds, sorted.
@@ -275,4 +294,44 @@ impl World {
             assert!(of(view.layer2).pgk == sending.pgk, "group key of {}", view.layer2);
         }
     }
+}
+
+/// A store that the test can look into, and break, while an owner uses it.
+#[derive(Clone, Default)]
+pub(crate) struct SharedStore(Arc<Mutex<MemoryStore>>);
+
+impl SharedStore {
+    /// Lets every write fail, or none.
+    pub(crate) fn set_broken(&self, broken: bool) {
+        self.0.lock().unwrap().broken = broken;
+    }
+}
+
+macro_rules! forward {
+    ($($name:ident(&$($m:ident)? $(, $a:ident: $t:ty)*) -> $r:ty;)+) => {
+        impl Store for SharedStore {
+            $(forward!(@ $name, $($m)?, $($a: $t),*; $r);)+
+        }
+    };
+    (@ $name:ident, mut, $($a:ident: $t:ty),*; $r:ty) => {
+        fn $name(&mut self, $($a: $t),*) -> $r { self.0.lock().unwrap().$name($($a),*) }
+    };
+    (@ $name:ident, , $($a:ident: $t:ty),*; $r:ty) => {
+        fn $name(&self, $($a: $t),*) -> $r { self.0.lock().unwrap().$name($($a),*) }
+    };
+}
+
+forward! {
+    epochs_reserved(&, g: GroupId) -> u64;
+    reserve_epochs(&mut, g: GroupId, t: u64) -> Result<(), StoreError>;
+    record_grants(&mut, g: GroupId, e: u64, l: &[Granted]) -> Result<(), StoreError>;
+    bindings(&, g: GroupId) -> Vec<Binding>;
+    bind(&mut, b: Binding) -> Result<(), StoreError>;
+    unbind(&mut, g: GroupId, l: Layer2Id) -> Result<(), StoreError>;
+    evicted(&, g: GroupId) -> std::collections::BTreeSet<Identity>;
+    set_evicted(&mut, g: GroupId, i: &Identity, e: bool) -> Result<(), StoreError>;
+    time_floor(&) -> u64;
+    raise_time_floor(&mut, to: u64) -> Result<(), StoreError>;
+    crls(&) -> Vec<Vec<u8>>;
+    keep_crl(&mut, i: &IssuerId, d: &[u8]) -> Result<(), StoreError>;
 }

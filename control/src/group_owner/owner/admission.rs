@@ -10,14 +10,14 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::Core;
-use super::group::Group;
+use super::group::{GATHERING, Group};
 use super::link::MemberLink;
-use crate::clock::Now;
+use crate::clock::{Now, earlier};
 use crate::codec::entry::JoinKeys;
 use crate::codec::go::{JoinRequest, JoinRetry, Message, Rejection, VERSION_FIELD};
 use crate::codec::{Body, DecodeError, HEADER, MessageType};
-use crate::credential::Identity;
 use crate::credential::key::point;
+use crate::credential::{Identity, Leaf, Role};
 use crate::group_owner::flood::{COOKIE_FROM, CookieInput, HALF_OPEN, HALF_OPEN_A_SOURCE};
 use crate::group_owner::join::Refused;
 use crate::group_owner::join::owner::{Accepted, ExpectAuthenticate, ExpectComplete, PATIENCE, Shown};
@@ -383,12 +383,17 @@ impl Group {
         self.tidy_half_open(core, source);
         let State::Accepted(state) = half_open.state else { return };
         let mut result = if state.completes(finished_m) { Ok(()) } else { Err(Reject::NotAuthentic.into()) };
-        // Between message 4 and now much may have happened.
+        // Between message 4 and now much may have happened; what it lacks is about to be handed out.
         result = result.and_then(|()| self.admitted(&state.leaf.identity));
+        result = result.and_then(|()| {
+            let judged = core.device.judge_again(&state.leaf, Role::Member, self.policy.group, now);
+            judged.map(|_| ()).map_err(|e| Refused::new(Reject::from(&e), e))
+        });
         if let Err(refused) = result {
             self.refused(core, source, &refused);
             let (local, id) = (self.policy.owner, under);
             core.out.install(Command::RemoveLink { local, peer: source, id });
+            self.gathered = earlier(self.gathered, Some(now.monotonic));
             return;
         }
         self.joined(core, source, *state, now, rng);
@@ -502,7 +507,7 @@ impl Group {
         core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, &sdus);
     }
 
-    fn refused(&self, core: &mut Core, claimed_source: Layer2Id, refused: &Refused) {
+    pub(super) fn refused(&self, core: &mut Core, claimed_source: Layer2Id, refused: &Refused) {
         let (group, cause, detail) = (self.policy.group, refused.cause, refused.detail.clone());
         core.out.notice(Notice::Refused { group, claimed_source, cause, detail });
     }
@@ -515,8 +520,20 @@ impl Group {
             let list = self.half_open.get_mut(&source);
             let gone = list.and_then(|l| l.iter().position(|h| h.request == request).map(|i| l.remove(i)));
             if let Some(gone) = gone {
+                self.gather_without(&gone, source, now);
                 self.drop_half_open(core, source, gone);
             }
+        }
+    }
+
+    /// Who was given keys and never confirmed holds them all the same: it is as good as a lost member.
+    fn gather_without(&mut self, gone: &HalfOpen, source: Layer2Id, now: Duration) {
+        let State::Accepted(state) = &gone.state else { return };
+        let identity = &state.leaf.identity;
+        // Its earlier link lives on: what it was given is a member's.
+        let member = self.members.get(&source).is_some_and(|m| m.leaf.identity == *identity);
+        if !member && self.of(identity).is_empty() {
+            self.gathered = earlier(self.gathered, Some(now.saturating_add(GATHERING)));
         }
     }
 
@@ -531,13 +548,13 @@ impl Group {
         }
     }
 
-    /// Whose joins are under way and were judged.
-    pub(super) fn joining(&self) -> Vec<Identity> {
-        let of = |h: &HalfOpen| match &h.state {
-            State::Accepted(s) => Some(s.leaf.identity.clone()),
+    /// Whose joins are under way and were judged, and from where.
+    pub(super) fn joining(&self) -> Vec<(Layer2Id, Leaf)> {
+        let of = |(source, h): (Layer2Id, &HalfOpen)| match &h.state {
+            State::Accepted(s) => Some((source, s.leaf.clone())),
             _ => None,
         };
-        self.half_open.values().flatten().filter_map(of).collect()
+        self.half_open.iter().flat_map(|(s, l)| l.iter().map(|h| (*s, h))).filter_map(of).collect()
     }
 
     /// Ends every join under way of an identity; returns whether one was given keys.

@@ -46,7 +46,7 @@ pub(super) struct Group {
     /// The epoch that the group changes to once all have it.
     change: Option<u64>,
     /// An epoch without those who left is due then.
-    gathered: Option<Duration>,
+    pub gathered: Option<Duration>,
     /// An epoch for joiners is due then.
     fresh: Option<Duration>,
     /// Routine change of the epoch in use.
@@ -533,6 +533,6 @@ impl UpdateJob {
 }
 
 /// Leaves, losses and joins are gathered for so long before an epoch of their own.
-const GATHERING: Duration = Duration::from_secs(1);
+pub(super) const GATHERING: Duration = Duration::from_secs(1);
 /// A store that failed is tried again after this.
 const STORE_RETRY: Duration = Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! New settings of a group while it lives.
 
+use std::collections::BTreeSet;
+
 use pc5_dataplane::ids::Layer2Id;
 use rand_core::CryptoRng;
 
@@ -40,12 +42,13 @@ impl Group {
                 excluded = true;
             }
         }
-        for identity in self.joining() {
-            if self.admitted(&identity).is_err() {
-                // It may have been given keys already.
-                excluded |= self.drop_half_open_of(core, &identity);
+        for (_, leaf) in self.joining() {
+            if self.admitted(&leaf.identity).is_err() {
+                excluded |= self.drop_half_open_of(core, &leaf.identity);
             }
         }
+        let bound: BTreeSet<Identity> = self.bindings.values().map(|b| b.identity.clone()).collect();
+        excluded |= bound.iter().any(|i| self.admitted(i).is_err() && self.still_holds(i, now));
         if excluded {
             self.exclude(core, now, rng);
         }

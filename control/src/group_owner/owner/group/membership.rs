@@ -11,6 +11,7 @@ use crate::clock::{Now, earlier};
 use crate::codec::Body;
 use crate::codec::direct::{Release, ReleaseReason};
 use crate::credential::{Identity, Role};
+use crate::group_owner::join::Refused;
 use crate::group_owner::owner::link::{Leaving, MemberLink};
 use crate::group_owner::owner::{Core, release_reason};
 use crate::group_owner::repeat::{Due, Repeat, T4103};
@@ -171,10 +172,16 @@ impl Group {
             self.remove(core, *peer, Ended::Evicted, now);
         }
         // A join under way may have been given keys already.
-        let was_given = self.drop_half_open_of(core, identity);
+        let was_given = self.drop_half_open_of(core, identity) || self.still_holds(identity, now);
         if !peers.is_empty() || was_given {
             self.exclude(core, now, rng);
         }
+    }
+
+    /// Whether an identity without a link was given keys that no epoch has followed yet.
+    pub(in crate::group_owner::owner) fn still_holds(&self, identity: &Identity, now: Now) -> bool {
+        let given = |b: &Binding| b.identity == *identity && b.until >= now.unix_seconds();
+        self.gathered.is_some() && self.bindings.values().any(given)
     }
 
     pub(in crate::group_owner::owner) fn readmit(&mut self, core: &mut Core, identity: &Identity) {
@@ -207,7 +214,7 @@ impl Group {
         self.gathered = Some(now.monotonic.saturating_add(GATHERING));
     }
 
-    /// Every live peer is judged again.
+    /// Every live peer is judged again, and whoever was given keys and has yet to confirm.
     pub(in crate::group_owner::owner) fn judge_all<R: CryptoRng + ?Sized>(
         &mut self,
         core: &mut Core,
@@ -220,13 +227,19 @@ impl Group {
                 refused.push((m.bind.member, Reject::from(&e)));
             }
         }
-        if refused.is_empty() {
-            return;
-        }
+        let mut excluded = !refused.is_empty();
         for (peer, cause) in refused {
             self.remove(core, peer, Ended::Refused(cause), now);
         }
-        self.exclude(core, now, rng);
+        for (source, leaf) in self.joining() {
+            if let Err(e) = core.device.judge_again(&leaf, Role::Member, self.policy.group, now) {
+                self.refused(core, source, &Refused::new(Reject::from(&e), e));
+                excluded |= self.drop_half_open_of(core, &leaf.identity);
+            }
+        }
+        if excluded {
+            self.exclude(core, now, rng);
+        }
     }
 }
 

@@ -1,0 +1,133 @@
+//! Who holds keys and is no member any more, or none yet: what the group is sent is closed to it, also where the store
+//! fails or a key is changed before its time.
+
+use std::time::Duration;
+
+use pc5_control::group_owner::lockstep::Conditions;
+use pc5_control::group_owner::{Input, Notice, Order};
+use pc5_control::pki::{Request, Validity};
+use pc5_control::policy::Admission;
+use pc5_control::reject::Reject;
+
+use super::world::*;
+
+const DELAY: Conditions = Conditions { loss: 0, duplicate: 0, reorder: 0, delay: Duration::from_millis(2) };
+
+fn drop_all(w: &mut World, message_type: u8) {
+    w.run.set_attacker(Some(Box::new(move |f| f.sdu[0] != message_type)));
+}
+
+/// Two members, and a third that was given keys and whose message 5 never arrives.
+fn unconfirmed() -> World {
+    let mut w = World::new(2, DELAY);
+    assert!(w.join_all());
+    drop_all(&mut w, 0x85);
+    let third = w.member(3);
+    w.put_member(third);
+    w.order(member_id(3), Order::Join);
+    w.run_for(Duration::from_millis(100));
+    let (_, pgk_id) = w.owner().group_key(GROUP).unwrap();
+    assert_eq!(w.held(member_id(3)), [pgk_id]);
+    w
+}
+
+#[test]
+fn a_join_that_is_never_confirmed_is_followed_by_an_epoch_of_its_own() {
+    let mut w = unconfirmed();
+    let (before, known) = w.owner().group_key(GROUP).unwrap();
+    w.order(member_id(3), Order::Leave);
+    w.run_for(secs(12));
+    assert_eq!(w.owner().half_open(), 0);
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 1);
+    assert!(w.settle());
+    w.assert_consistent();
+    for holder in [OWNER, member_id(1), member_id(2)] {
+        assert!(!w.held(holder).contains(&known), "{holder}");
+    }
+}
+
+#[test]
+fn a_join_that_is_made_again_in_time_costs_no_epoch() {
+    let mut w = unconfirmed();
+    let (before, _) = w.owner().group_key(GROUP).unwrap();
+    w.run_for(secs(3));
+    let again = w.member(3);
+    w.put_member(again);
+    w.run.set_attacker(None);
+    assert!(w.join_all());
+    w.run_for(secs(15));
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before);
+    w.assert_consistent();
+}
+
+#[test]
+fn an_eviction_right_after_an_unconfirmed_join_is_immediate() {
+    for listed in [false, true] {
+        let mut w = unconfirmed();
+        let (before, _) = w.owner().group_key(GROUP).unwrap();
+        w.order(member_id(3), Order::Leave);
+        // Its time is over; the epoch without it is still being gathered for.
+        w.run_for(Duration::from_millis(10_100));
+        assert_eq!(w.owner().half_open(), 0);
+        assert_eq!(w.owner().group_key(GROUP).unwrap().0, before);
+        if listed {
+            let mut policy = group_policy();
+            let members = [w.lab.identity("ue-1"), w.lab.identity("ue-2")];
+            policy.admission = Admission::Listed(members.into());
+            w.order(OWNER, Order::Policy(Box::new(policy)));
+        } else {
+            let identity = w.lab.identity("ue-3");
+            w.order(OWNER, Order::Evict { group: GROUP, identity });
+        }
+        assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 1);
+    }
+}
+
+#[test]
+fn a_crl_between_messages_3_and_5_ends_the_join() {
+    let mut w = World::new(2, DELAY);
+    assert!(w.join_all());
+    let device = w.lab.member_device(3, w.trust.clone());
+    let third = w.member_with(device.clone(), 3);
+    w.put_member(third);
+    drop_all(&mut w, 0x85);
+    w.order(member_id(3), Order::Join);
+    w.run_for(Duration::from_millis(100));
+    let (before, known) = w.owner().group_key(GROUP).unwrap();
+    assert_eq!(w.held(member_id(3)), [known]);
+    let crl = w.lab.revoke(&device, T);
+    w.input(OWNER, Input::Crl(crl));
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 1, "it had the one before");
+    assert_eq!(w.owner().half_open(), 0);
+    w.run.set_attacker(None);
+    w.run_for(secs(20));
+    assert_eq!(w.owner().members(w.run.now()).count(), 2);
+    assert!(w.refusals(OWNER).contains(&Reject::Revoked));
+    w.assert_consistent();
+}
+
+#[test]
+fn a_certificate_that_expires_before_message_5_confirms_nothing() {
+    let mut w = World::new(2, DELAY);
+    assert!(w.join_all());
+    let mut validity = Validity::days(T, 1);
+    validity.not_after = T + 1;
+    let (roles, groups) = (vec![pc5_control::credential::Role::Member], vec![GROUP]);
+    let request = Request { identity: w.lab.identity("ue-3"), roles, groups, validity };
+    let enrolled = w.lab.root.enrol(&request, &mut rng()).unwrap();
+    let key = std::sync::Arc::new(enrolled.key);
+    let device = pc5_control::group_owner::Device::new(key, enrolled.chain, w.trust.clone()).unwrap();
+    let third = w.member_with(device, 3);
+    w.put_member(third);
+    drop_all(&mut w, 0x85);
+    w.order(member_id(3), Order::Join);
+    w.run_for(secs(2));
+    assert!(!w.held(member_id(3)).is_empty());
+    let (before, _) = w.owner().group_key(GROUP).unwrap();
+    // The last repeat of message 5 comes through.
+    w.run.set_attacker(None);
+    w.run_for(secs(2));
+    assert!(w.refusals(OWNER).contains(&Reject::CertificateNotValidNow));
+    assert!(!w.notices(OWNER).any(|n| matches!(n, Notice::Joined { peer, .. } if *peer == member_id(3))));
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 1);
+}
