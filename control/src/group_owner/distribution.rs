@@ -222,9 +222,10 @@ impl Epochs {
         self.live.range(above.saturating_add(1)..).map(|(&n, _)| n).collect()
     }
 
-    /// The one after the one in use, where there is one.
-    pub(crate) fn next(&self) -> Option<u64> {
-        self.above(self.sending).first().copied()
+    /// The first one after the one in use whose time has come, where there is one.
+    pub(crate) fn next_begun(&self, now: UnixSeconds) -> Option<u64> {
+        let mut after = self.live.range(self.sending.saturating_add(1)..);
+        after.find(|(_, e)| e.not_before <= now).map(|(&n, _)| n)
     }
 
     /// Puts an epoch into the owner's engine.

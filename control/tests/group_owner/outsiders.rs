@@ -6,7 +6,7 @@ use std::time::Duration;
 use pc5_control::group_owner::lockstep::Conditions;
 use pc5_control::group_owner::{Input, Notice, Order};
 use pc5_control::pki::{Request, Validity};
-use pc5_control::policy::Admission;
+use pc5_control::policy::{Admission, GroupPolicy, OnJoin};
 use pc5_control::reject::Reject;
 
 use super::world::*;
@@ -130,4 +130,44 @@ fn a_certificate_that_expires_before_message_5_confirms_nothing() {
     assert!(w.refusals(OWNER).contains(&Reject::CertificateNotValidNow));
     assert!(!w.notices(OWNER).any(|n| matches!(n, Notice::Joined { peer, .. } if *peer == member_id(3))));
     assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 1);
+}
+
+#[test]
+fn a_change_before_its_time_never_stops_sending() {
+    for on_join in [OnJoin::Current, OnJoin::Fresh] {
+        for ahead in 1..=3 {
+            let settings = |p: &mut GroupPolicy| {
+                (p.future_epochs, p.on_join, p.key_lifetime) = (ahead, on_join, secs(120));
+            };
+            let mut w = World::with(2, DELAY, settings, |_| {});
+            assert!(w.join_all());
+            w.run_for(secs(3));
+            assert!(w.settle());
+            for round in 0..6 {
+                let (before, _) = w.owner().group_key(GROUP).unwrap();
+                if on_join == OnJoin::Fresh {
+                    let late = w.member(3 + round);
+                    w.put_member(late);
+                    assert!(w.join_all());
+                    w.run_for(secs(2));
+                } else {
+                    w.order(OWNER, Order::RekeyGroup(GROUP));
+                }
+                assert!(w.settle());
+                let (after, pgk_id) = w.owner().group_key(GROUP).unwrap();
+                assert!(after > before);
+                assert_eq!(w.sendable(), [pgk_id], "{on_join:?}, {ahead} ahead, {round}");
+                assert!(w.held(OWNER).len() <= 8 && w.held(member_id(1)).len() <= 8);
+                w.assert_consistent();
+            }
+            // Routine changes go on from there, with as many ahead as before.
+            w.run_for(secs(400));
+            assert!(w.settle());
+            let (_, pgk_id) = w.owner().group_key(GROUP).unwrap();
+            assert!(w.sendable().contains(&pgk_id));
+            let live = w.table.current().groups().filter(|g| g.local == OWNER && !g.retired).count();
+            assert_eq!(live, 1 + usize::from(ahead));
+            w.assert_consistent();
+        }
+    }
 }

@@ -103,7 +103,7 @@ impl Group {
         now: Now,
         rng: &mut R,
     ) -> Result<(), StoreError> {
-        let first = self.make(core, now, rng)?;
+        let first = self.make_at(now.unix_seconds(), core, now, rng)?;
         let context = self.context(&core.device.identity);
         self.epochs.void_below(first, context, Duration::ZERO, now.monotonic, &mut core.out);
         core.out.notice(group_key_notice(self.policy.group, first, true));
@@ -111,23 +111,7 @@ impl Group {
         self.make_future(core, now, rng)
     }
 
-    /// A new epoch, in our own engine at once.
-    fn make<R: CryptoRng + ?Sized>(
-        &mut self,
-        core: &mut Core,
-        now: Now,
-        rng: &mut R,
-    ) -> Result<u64, StoreError> {
-        // A future epoch begins where the one before it is to be changed.
-        let ahead = self.epochs.above(self.epochs.sending.max(self.epochs.lowest_valid)).len() as u32;
-        let begins = match (self.epochs.sending, ahead) {
-            (0, _) => now.unix_seconds(),
-            (_, 0) => now.unix_seconds(),
-            (_, n) => now.unix_seconds().saturating_add((self.policy.change_after() * n).as_secs()),
-        };
-        self.make_at(begins, core, now, rng)
-    }
-
+    /// A new epoch that begins then, in our own engine at once.
     fn make_at<R: CryptoRng + ?Sized>(
         &mut self,
         not_before: u64,
@@ -223,17 +207,17 @@ impl Group {
         if self.change.is_some() {
             return;
         }
-        let target = match self.epochs.next() {
-            Some(next) => Ok(next),
-            None => self.make(core, now, rng),
-        };
-        let made = target.and_then(|t| {
-            // One more, to have as many ahead after the change as before.
-            let wanted = usize::from(self.policy.future_epochs) + 1;
-            while self.epochs.above(self.epochs.sending).len() < wanted {
-                self.make(core, now, rng)?;
+        let made = self.epoch_to_use(core, now, rng).and_then(|target| {
+            // As many ahead after the change as before, one after the other.
+            let step = self.policy.change_after().as_secs().max(1);
+            loop {
+                let ahead = self.epochs.above(target).len() as u64;
+                if ahead >= u64::from(self.policy.future_epochs) {
+                    return Ok(target);
+                }
+                let begins = now.unix_seconds().saturating_add(step * (ahead + 1));
+                self.make_at(begins, core, now, rng)?;
             }
-            Ok(t)
         });
         match made {
             Ok(target) => {
@@ -246,6 +230,20 @@ impl Group {
                 core.store_failed(&e);
                 self.change_at = now.monotonic.saturating_add(STORE_RETRY);
             }
+        }
+    }
+
+    /// The epoch that may follow the one in use now. A future one whose time has not come serves nobody: a change before
+    /// its time is to an epoch of its own, and what lies between is passed over.
+    fn epoch_to_use<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        rng: &mut R,
+    ) -> Result<u64, StoreError> {
+        match self.epochs.next_begun(now.unix_seconds()) {
+            Some(next) => Ok(next),
+            None => self.make_at(now.unix_seconds(), core, now, rng),
         }
     }
 
@@ -325,9 +323,7 @@ impl Group {
     ) -> Result<Vec<u64>, StoreError> {
         if self.policy.on_join == OnJoin::Fresh && self.change.is_none() {
             // Nothing was sent under the next one yet. With nobody there, nothing was recorded to be kept from anyone.
-            if self.epochs.next().is_none() {
-                self.make(core, now, rng)?;
-            }
+            self.epoch_to_use(core, now, rng)?;
             self.fresh.get_or_insert(now.monotonic.saturating_add(GATHERING));
         }
         let from = match self.policy.on_join {
