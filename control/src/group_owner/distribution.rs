@@ -228,7 +228,7 @@ impl Epochs {
         after.find(|(_, e)| e.not_before <= now).map(|(&n, _)| n)
     }
 
-    /// Puts an epoch into the owner's engine.
+    /// Puts an epoch into the owner's engine; where that fails the epoch is gone.
     pub(crate) fn install(
         &mut self,
         number: u64,
@@ -246,8 +246,14 @@ impl Epochs {
         }
         self.expire(context, now, out);
         let Some(epoch) = self.live.get_mut(&number) else { return Ok(()) };
-        let grant = epoch.grant(context.group, context.owner_layer2, store)?;
-        out.install(Command::InstallGroup(epoch.group_key(context, grant)));
+        match epoch.grant(context.group, context.owner_layer2, store) {
+            Ok(grant) => out.install(Command::InstallGroup(epoch.group_key(context, grant))),
+            Err(e) => {
+                // The engine never got it: nobody is to be given it, nor is it to be switched to. Its number is used up.
+                self.live.remove(&number);
+                return Err(e);
+            }
+        }
         Ok(())
     }
 

@@ -171,3 +171,24 @@ fn a_change_before_its_time_never_stops_sending() {
         }
     }
 }
+
+#[test]
+fn an_epoch_that_the_store_refused_is_never_switched_to() {
+    let store = SharedStore::default();
+    let mut w = World::new(2, DELAY);
+    let owner = w.owner_with(Box::new(store.clone()));
+    w.put_owner(owner);
+    assert!(w.join_all());
+    let (before, _) = w.owner().group_key(GROUP).unwrap();
+    store.set_broken(true);
+    w.order(OWNER, Order::RekeyGroup(GROUP));
+    assert!(w.notices(OWNER).any(|n| matches!(n, Notice::StoreFailed(_))));
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before);
+    store.set_broken(false);
+    w.run_for(secs(3));
+    assert!(w.settle());
+    let (after, pgk_id) = w.owner().group_key(GROUP).unwrap();
+    assert!(after > before);
+    assert_eq!(w.sendable(), [pgk_id]);
+    w.assert_consistent();
+}
