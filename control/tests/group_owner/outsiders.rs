@@ -8,6 +8,7 @@ use pc5_control::group_owner::{Input, Notice, Order};
 use pc5_control::pki::{Request, Validity};
 use pc5_control::policy::{Admission, GroupPolicy, OnJoin};
 use pc5_control::reject::Reject;
+use pc5_dataplane::keys::Event;
 
 use super::world::*;
 
@@ -191,4 +192,41 @@ fn an_epoch_that_the_store_refused_is_never_switched_to() {
     assert!(after > before);
     assert_eq!(w.sendable(), [pgk_id]);
     w.assert_consistent();
+}
+
+#[test]
+fn hints_use_no_grant_up() {
+    let mut w = World::with(1, DELAY, |p| p.direct = true, |_| {});
+    assert!(w.join_all());
+    let local = member_id(1);
+    let grants = |w: &World| -> Vec<u16> {
+        let groups = w.table.current().groups().filter(|g| g.local == local);
+        groups.flat_map(|g| g.grants.iter().map(|r| r.start().get())).collect()
+    };
+    let (before, _) = w.owner().group_key(GROUP).unwrap();
+    w.log.sent.clear();
+    for n in 0..140 {
+        let (group, claimed_source) = (GROUP, OWNER);
+        let hint = if n % 2 == 0 {
+            Event::UnknownIndex { group, claimed_source, index: 30 }
+        } else {
+            Event::FloorsWanted { group, claimed_source, index: 1 }
+        };
+        w.input(local, Input::Engine(hint));
+        w.run_for(Duration::from_millis(1_010));
+    }
+    assert_eq!(w.log.sent.iter().filter(|f| f.sdu[0] == 0x8B).count(), 140);
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before, "nobody's frames bring a new key");
+    assert_eq!(grants(&w), [1]);
+
+    // A hint that leads to an epoch that was missed brings the grant to send under it.
+    drop_all(&mut w, 0x8C);
+    w.order(OWNER, Order::RekeyGroup(GROUP));
+    w.run_for(Duration::from_millis(50));
+    w.run.set_attacker(None);
+    assert_eq!(w.held(local).len(), 1);
+    let hint = Event::UnknownIndex { group: GROUP, claimed_source: OWNER, index: 2 };
+    w.input(local, Input::Engine(hint));
+    w.run_for(Duration::from_millis(50));
+    assert_eq!(grants(&w).len(), 2);
 }

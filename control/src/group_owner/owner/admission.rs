@@ -278,7 +278,7 @@ impl Group {
 
         let stored = |e: crate::store::StoreError| Refused::new(Reject::Busy, e);
         let numbers = self.epochs_for_joiner(core, now, rng).map_err(stored)?;
-        let entries = self.entries(&numbers, source, &mut *core.store).map_err(stored)?;
+        let entries = self.entries(&numbers, |_| true, source, &mut *core.store).map_err(stored)?;
         let until = entries.iter().map(|e| e.not_after).max().unwrap_or(0);
         let binding = Binding { group: self.policy.group, layer2: source, identity: identity.clone(), until };
         core.store.bind(binding.clone()).map_err(stored)?;

@@ -142,7 +142,10 @@ impl Group {
             numbers = self.epochs.above(sending);
         }
         numbers.truncate(ENTRIES);
-        let entries = match self.entries(&numbers, source, &mut *core.store) {
+        // Grants are durable and finite, and what suggested the question may be anybody's frame: one with each epoch that
+        // the member lacks, and otherwise only where it asks for one.
+        let granted = |n| m.grant || n > m.newest_epoch;
+        let entries = match self.entries(&numbers, granted, source, &mut *core.store) {
             Ok(entries) if !entries.is_empty() => entries,
             Ok(_) => return,
             Err(e) => return core.store_failed(&e),

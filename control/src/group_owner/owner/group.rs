@@ -335,10 +335,11 @@ impl Group {
         Ok(epochs)
     }
 
-    /// Entries of these epochs for one member, with grants that are on disk.
+    /// Entries of these epochs for one member, with grants that are on disk for those that `granted` names.
     pub(super) fn entries(
         &mut self,
         numbers: &[u64],
+        granted: impl Fn(u64) -> bool,
         sender: Layer2Id,
         store: &mut dyn Store,
     ) -> Result<Vec<GroupKeyEntry>, StoreError> {
@@ -346,7 +347,8 @@ impl Group {
         let mut entries = Vec::with_capacity(numbers.len());
         for &number in numbers {
             let Some(epoch) = self.epochs.get_mut(number) else { continue };
-            let grant = if direct { epoch.grant(group, sender, store)? } else { None };
+            let granted = direct && granted(number);
+            let grant = if granted { epoch.grant(group, sender, store)? } else { None };
             entries.push(epoch.entry(grant));
         }
         Ok(entries)
