@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use pc5_pcap::Reader;
+use pc5_pcap::{Format, Interface, Reader, Writer};
 
 fn sample() -> String {
     format!("{}/../samples/dns.pcap", env!("CARGO_MANIFEST_DIR"))
@@ -131,4 +131,25 @@ fn a_report_that_nobody_gets_is_a_failure() {
     for args in [&["replay", &sample(), "-o", "json"][..], &["bench", "--suite", "eea0"]] {
         ended(&pc5(args).stdout(full()).output().unwrap(), 1, "standard output: No space left");
     }
+}
+
+#[test]
+fn the_longest_frame_that_a_capture_holds_goes_out_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (input, air, keys, back) = (at("in.pcapng"), at("air.pcapng"), at("keys"), at("back.pcapng"));
+    let longest = vec![0x5a; 262_144];
+    let mut writer = Writer::create(Path::new(&input), Format::PcapNg).unwrap();
+    let interface = writer.add_interface(&Interface::ethernet()).unwrap();
+    writer.write(interface, 1, 262_144, &longest).unwrap();
+    writer.finish().unwrap();
+    let protect = ["replay", &input, "--op", "protect", "--out", &air, "--keylog", &keys];
+    ended(&pc5(&protect).output().unwrap(), 0, "");
+    ended(
+        &pc5(&["replay", &air, "--op", "verify", "--keys", &keys, "--out", &back]).output().unwrap(),
+        0,
+        "",
+    );
+    let mut reader = Reader::open(&back).unwrap();
+    assert!(reader.next().unwrap().unwrap().data == longest);
 }

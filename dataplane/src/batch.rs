@@ -18,8 +18,10 @@ pub mod limits {
     pub const HEADROOM: usize = 64;
     /// Octets behind the data: MAC field, padding of short frames.
     pub const TAILROOM: usize = 64;
-    /// Longest data of a frame: a captured frame of 262,144 octets, with a header and MAC field of its own.
-    pub const MAX_DATA: usize = 262_144 + 64;
+    /// Longest SDU: the longest captured frame.
+    pub const MAX_SDU: usize = 262_144;
+    /// Longest data of a frame: the longest SDU with its MAC field.
+    pub const MAX_DATA: usize = MAX_SDU + 64;
     /// Most slots of a batch.
     pub const MAX_SLOTS: usize = 4_096;
     /// Arena octets a slot of a batch, on average.
@@ -173,6 +175,9 @@ impl Batch {
         sdu: &[u8],
         meta: Meta,
     ) -> Option<usize> {
+        if sdu.len() > limits::MAX_SDU {
+            return None;
+        }
         let start = self.place(sdu.len())?;
         self.memory[start as usize..][..sdu.len()].copy_from_slice(sdu);
         self.push_slot(start, sdu.len() as u32, meta);
@@ -327,11 +332,11 @@ mod tests {
         let mut b = Batch::new(1);
         let a = Address::default();
         assert!(
-            b.push_sdu(a, Lcid::USER, SduType::NonIp, &vec![1; limits::MAX_DATA + 1], Meta::default())
+            b.push_sdu(a, Lcid::USER, SduType::NonIp, &vec![1; limits::MAX_SDU + 1], Meta::default())
                 .is_none()
         );
         assert!(
-            b.push_sdu(a, Lcid::USER, SduType::NonIp, &vec![1; limits::MAX_DATA], Meta::default()).is_some()
+            b.push_sdu(a, Lcid::USER, SduType::NonIp, &vec![1; limits::MAX_SDU], Meta::default()).is_some()
         );
         b.clear();
         assert!(b.push_frame(&vec![1; limits::MAX_DATA], Meta::default()).is_some());

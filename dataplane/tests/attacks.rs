@@ -184,6 +184,23 @@ fn floors_close_recorded_frames_to_a_newcomer() {
 }
 
 #[test]
+fn floors_close_recorded_frames_of_a_known_sender() {
+    let (mut table, mut e) = receiver();
+    assert_eq!(open(&mut e, &[frame(1, 10, 0)], now(0)), [Verdict::Accepted]);
+    // The granter says that the sender is far beyond; what lies between was lost here and can only be a recording.
+    let mut key = group_key(2, None);
+    key.floors = vec![Floor { sender: ue(1), ptk_id: PtkId::new(900).unwrap(), next_sn: 10 }];
+    table.apply(Command::InstallGroup(key)).unwrap();
+    table.publish();
+    let recorded = [frame(1, 11, 0), frame(1, 500, 0), frame(1, 899, 0), frame(1, 900, 9)];
+    let verdicts = open(&mut e, &recorded, now(0));
+    assert_eq!(verdicts, [Verdict::TooOldKey, Verdict::TooOldKey, Verdict::TooOldKey, Verdict::TooOld]);
+    // What is under way under the key verified before still comes, and so does what is new.
+    let verdicts = open(&mut e, &[frame(1, 10, 1), frame(1, 900, 10), frame(1, 901, 0)], now(0));
+    assert_eq!(verdicts, [Verdict::Accepted; 3]);
+}
+
+#[test]
 fn own_frames_and_foreign_ones_are_named() {
     let (_, mut e) = receiver();
     let mut other_group = frame(1, 1, 0);

@@ -84,8 +84,10 @@ pub mod limits {
     /// Octets asked of a pipe at once, in the parser's own thread: it gives less anyway, and what was just copied is
     /// still in the core's second cache when it is parsed.
     pub const PIPE_BLOCK_LEN: usize = 256 << 10;
-    /// Longest captured frame, octets: the largest snap length of tcpdump.
-    pub const MAX_FRAME_LEN: u32 = 262_144;
+    /// Largest snap length of tcpdump, octets.
+    pub const SNAP_LEN: u32 = 262_144;
+    /// Longest frame, octets: one of the largest snap length with what protecting it adds.
+    pub const MAX_FRAME_LEN: u32 = SNAP_LEN + 64;
     /// Longest pcapng block that is looked into (packets, section headers, interface descriptions), octets. Other
     /// blocks are passed over whatever their length.
     pub const MAX_PARSED_LEN: usize = 512 << 10;

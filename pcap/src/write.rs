@@ -231,7 +231,7 @@ impl<K: BlockSink> Writer<K> {
         let LinkType(link_type) = interface.link_type;
         let fcs = interface.fcs_len.map_or(0, |len| u32::from((len / 2) & 0xF) << 28 | 1 << 26);
         // Readers take 0 for a file without room for a frame, so "no limit" becomes the largest there is.
-        let snap_len = if interface.snap_len == 0 { limits::MAX_FRAME_LEN } else { interface.snap_len };
+        let snap_len = if interface.snap_len == 0 { limits::SNAP_LEN } else { interface.snap_len };
         let (major, minor) = spec::PCAP_VERSION;
         let mut header = [0; spec::PCAP_HEADER_LEN];
         let version = u32::from(minor) << 16 | u32::from(major);

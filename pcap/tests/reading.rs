@@ -189,8 +189,8 @@ fn timestamps_in_every_resolution() {
 #[test]
 fn frames_up_to_the_limit() {
     let order = Order::Little;
-    let longest = vec![0x5A; 262_144];
-    let too_long = vec![0x5A; 262_145];
+    let longest = vec![0x5A; 262_208];
+    let too_long = vec![0x5A; 262_209];
     for (data, fits) in [(&longest, true), (&too_long, false)] {
         let pcap =
             [order.pcap(0xA1B2_C3D4, 0, 1), order.record(1, 0, 1, data), order.record(2, 0, 1, b"after")];
@@ -205,7 +205,7 @@ fn frames_up_to_the_limit() {
                 let outcome = read_in_blocks(&file, block_len);
                 assert_eq!(outcome.frames.len(), if fits { 2 } else { 0 });
                 assert_eq!(
-                    matches!(outcome.error, Some(PcapError::Malformed { found: 262_145, .. })),
+                    matches!(outcome.error, Some(PcapError::Malformed { found: 262_209, .. })),
                     !fits,
                     "{:?}",
                     outcome.error

@@ -111,6 +111,11 @@ fn kernel(name: &str) -> Result<Kernel, String> {
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let plan = Plan::new(args.op, args.cast, args.keying, args.keys.is_some(), args.suite)?;
     check(&args, &plan)?;
+    if args.op != Op::Verify && args.suite == Suite::Eea0 {
+        eprintln!(
+            "pc5: suite eea0 neither ciphers nor authenticates: everybody reads and writes what it carries"
+        );
+    }
     crypto::self_test().context("a known answer came out wrong; nothing is processed on this machine")?;
     let log = match &args.keys {
         Some(path) => {

@@ -1,8 +1,8 @@
 //! The key log of a running daemon: for laboratories, by explicit configuration only.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use pc5_dataplane::ids::LinkRole;
@@ -19,7 +19,12 @@ impl KeyLog {
     /// # Errors
     /// What the system says.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(Self)
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        // A file that was there may have been for everybody.
+        if file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(Self(file))
     }
 
     /// Notes the key that a command installs, if it does.

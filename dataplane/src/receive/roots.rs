@@ -62,8 +62,11 @@ impl Receivers {
         for floor in root.floors.iter().filter(|f| root.permits(f.sender)) {
             let address = Address::group(root.group, floor.sender);
             if let Some(state) = self.senders.get_mut(&(address, root.pgk_id)) {
-                // What is verified already has its window; only what never was seen is moved up to the floor.
-                state.newest = state.newest.max(floor.ptk_id.get());
+                // What was verified here has its window and goes on; what never was, and lies below, is a replay.
+                if floor.ptk_id.get() > state.newest {
+                    state.newest = floor.ptk_id.get();
+                    state.oldest = state.oldest.max(state.newest);
+                }
             }
         }
     }
