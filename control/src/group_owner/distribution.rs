@@ -278,6 +278,15 @@ impl Epochs {
         self.expire(context, now, out);
     }
 
+    /// Nothing is sent under any of them any more; they are heard on.
+    pub(crate) fn retire_all(&self, context: GroupContext<'_>, out: &mut Queue) {
+        let GroupContext { group, owner_layer2: local, .. } = context;
+        for epoch in self.live.values() {
+            let (pgk_id, senders) = (epoch.pgk_id, epoch.senders(local));
+            out.install(Command::RetireGroup { local, group, pgk_id, senders });
+        }
+    }
+
     /// Declares everything below `number` void; what is kept of it to hear stragglers goes after `keep`.
     pub(crate) fn void_below(
         &mut self,

@@ -230,3 +230,51 @@ fn hints_use_no_grant_up() {
     w.run_for(Duration::from_millis(50));
     assert_eq!(grants(&w).len(), 2);
 }
+
+#[test]
+fn everybody_is_served_by_link_before_a_key_is_taken_away() {
+    let mut w = World::new(4, DELAY);
+    assert!(w.join_all());
+    let (_, known) = w.owner().group_key(GROUP).unwrap();
+    w.log.audiences.clear();
+    let identity = w.lab.identity("ue-3");
+    w.order(OWNER, Order::Evict { group: GROUP, identity });
+    let (by_link, sendable) = &w.log.audiences[0];
+    let mut by_link = by_link.clone();
+    by_link.sort();
+    assert_eq!(by_link, [member_id(1), member_id(2), member_id(4)]);
+    assert_eq!(*sendable, [known], "told before the first command");
+    assert!(w.settle());
+    assert_eq!(w.log.audiences.last().unwrap().0, []);
+}
+
+#[test]
+fn nothing_more_goes_out_under_an_old_key_while_the_store_fails() {
+    let store = SharedStore::default();
+    let mut w = World::new(3, DELAY);
+    let owner = w.owner_with(Box::new(store.clone()));
+    w.put_owner(owner);
+    assert!(w.join_all());
+    let (before, _) = w.owner().group_key(GROUP).unwrap();
+    store.set_broken(true);
+    let identity = w.lab.identity("ue-3");
+    w.order(OWNER, Order::Evict { group: GROUP, identity });
+    let others = [member_id(1), member_id(2)];
+    for _ in 0..5 {
+        assert_eq!(w.sendable(), []);
+        assert_eq!(w.owner().served_by_link(GROUP), others);
+        let mut told = w.log.audiences.last().unwrap().0.clone();
+        told.sort();
+        assert_eq!(told, others);
+        w.order(OWNER, Order::RekeyGroup(GROUP));
+        w.run_for(secs(2));
+    }
+    store.set_broken(false);
+    w.run_for(secs(2));
+    assert!(w.settle());
+    let (after, pgk_id) = w.owner().group_key(GROUP).unwrap();
+    assert!(after > before);
+    assert_eq!(w.sendable(), [pgk_id]);
+    assert_eq!(w.owner().served_by_link(GROUP), []);
+    w.assert_consistent();
+}

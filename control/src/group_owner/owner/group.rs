@@ -51,6 +51,8 @@ pub(super) struct Group {
     fresh: Option<Duration>,
     /// Routine change of the epoch in use.
     change_at: Duration,
+    /// Nothing is sent under the epochs there are: somebody removed has them, and the store takes no other.
+    withheld: bool,
     /// Members that group data reaches over their links.
     pub by_link: BTreeSet<Layer2Id>,
     by_link_told: bool,
@@ -75,6 +77,7 @@ impl Group {
             gathered: None,
             fresh: None,
             change_at: Duration::ZERO,
+            withheld: false,
             by_link: BTreeSet::new(),
             by_link_told: true,
             announce_at: Duration::ZERO,
@@ -162,7 +165,7 @@ impl Group {
         let half_open = self.half_open_order.front().map(|(at, ..)| *at);
         let leaving = self.leaving.values().map(|l| l.repeat.deadline()).min();
         let timed = [announce, half_open, leaving, self.gathered, self.fresh, self.epochs.deadline()];
-        let change = if self.change.is_none() { Some(self.change_at) } else { None };
+        let change = if self.change.is_none() && !self.withheld { Some(self.change_at) } else { None };
         timed.into_iter().fold(change, earlier)
     }
 
@@ -204,7 +207,8 @@ impl Group {
             }
             return;
         }
-        if self.change.is_some() {
+        // While keys are withheld the next one is the one that excludes.
+        if self.change.is_some() || self.withheld {
             return;
         }
         let made = self.epoch_to_use(core, now, rng).and_then(|target| {
@@ -253,14 +257,20 @@ impl Group {
         if self.epochs.sending == 0 {
             return;
         }
+        // Told before the first command: from the moment that the old key is gone everybody is reached over its link.
+        self.by_link = self.members.keys().copied().collect();
+        self.by_link_told = false;
+        self.tell_audience(core);
         let number = match self.make_at(now.unix_seconds(), core, now, rng) {
             Ok(number) => number,
             Err(e) => {
                 core.store_failed(&e);
+                self.withhold(core);
                 self.gathered = Some(now.monotonic.saturating_add(STORE_RETRY));
                 return;
             }
         };
+        self.withheld = false;
         let keep = if self.policy.direct { VOID_AT_LATEST } else { Duration::ZERO };
         let context = self.context(&core.device.identity);
         self.epochs.void_below(number, context, keep, now.monotonic, &mut core.out);
@@ -271,9 +281,18 @@ impl Group {
         if let Err(e) = self.make_future(core, now, rng) {
             core.store_failed(&e);
         }
-        self.by_link = self.members.keys().copied().collect();
+        // The same members, and the epoch that they are to get.
         self.by_link_told = false;
         self.distribute(core, number, now, rng);
+    }
+
+    /// No epoch without those removed can be made: nothing more goes out under what they have, all the same.
+    fn withhold(&mut self, core: &mut Core) {
+        self.withheld = true;
+        self.change = None;
+        self.fresh = None;
+        let context = self.context(&core.device.identity);
+        self.epochs.retire_all(context, &mut core.out);
     }
 
     /// Switches once every member has acknowledged; a member that does not is lost, by its own timer.
@@ -306,7 +325,7 @@ impl Group {
 
     /// Takes note of what a member has now.
     pub(super) fn note_audience(&mut self, peer: Layer2Id) {
-        let holds = self.members.get(&peer).map(|m| m.holds(self.epochs.sending));
+        let holds = self.members.get(&peer).map(|m| !self.withheld && m.holds(self.epochs.sending));
         let changed = match holds {
             Some(false) => self.by_link.insert(peer),
             Some(true) | None => self.by_link.remove(&peer),
