@@ -482,6 +482,22 @@ fn with_good_cookies_a_source_still_gets_only_so_much() {
 }
 
 #[test]
+fn who_claims_anothers_layer_2_id_does_not_push_its_join_out() {
+    let mut w = World::new(1, DELAY);
+    w.order(member_id(1), Order::Join);
+    w.run_for(DELAY.delay);
+    assert_eq!(w.owner().half_open(), 1);
+    // Before message 3 of the genuine one arrives: as many as a source may have.
+    for n in 0..4 {
+        request(&mut w, member_id(1), n, None);
+    }
+    w.run_for(Duration::from_millis(500));
+    assert_eq!(w.run.member(member_id(1)).unwrap().state(), MemberState::Joined);
+    assert_eq!(sent_to(&w, 0x81), 4, "it has to show that it hears what goes there");
+    w.assert_consistent();
+}
+
+#[test]
 fn half_open_joins_have_a_cap_that_cookies_do_not_lift() {
     let mut w = World::new(0, DELAY);
     let policy = OwnerPolicy { cookie_always: true, ..OwnerPolicy::default() };

@@ -114,7 +114,10 @@ impl Group {
         let admitted = if shown {
             core.flood.admit_source(source, now.monotonic)
         } else {
-            let demanded = core.policy.cookie_always || core.half_open >= COOKIE_FROM;
+            // Where a source has a join under way, only who hears what is sent there begins another: the few that a source
+            // may have are not used up by those who merely name it.
+            let under_way = self.half_open.contains_key(&source);
+            let demanded = core.policy.cookie_always || core.half_open >= COOKIE_FROM || under_way;
             !demanded && core.flood.admit_stranger(now.monotonic)
         };
         if !admitted {
