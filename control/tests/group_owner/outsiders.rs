@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use pc5_control::group_owner::lockstep::Conditions;
-use pc5_control::group_owner::{Input, Notice, Order};
+use pc5_control::group_owner::{Input, Member, Notice, Order};
 use pc5_control::pki::{Request, Validity};
-use pc5_control::policy::{Admission, GroupPolicy, OnJoin};
+use pc5_control::policy::{Admission, GroupPolicy, MemberPolicy, OnJoin};
 use pc5_control::reject::Reject;
+use pc5_control::store::{MemoryStore, Store};
 use pc5_dataplane::keys::Event;
 
 use super::world::*;
@@ -277,4 +278,29 @@ fn nothing_more_goes_out_under_an_old_key_while_the_store_fails() {
     assert_eq!(w.sendable(), [pgk_id]);
     assert_eq!(w.owner().served_by_link(GROUP), []);
     w.assert_consistent();
+}
+
+#[test]
+fn one_certificate_binds_only_so_many_layer_2_ids() {
+    let store = SharedStore::default();
+    let mut w = World::new(1, DELAY);
+    let owner = w.owner_with(Box::new(store.clone()));
+    w.put_owner(owner);
+    assert!(w.join_all());
+    let device = w.lab.member_device(66, w.trust.clone());
+    drop_all(&mut w, 0x85);
+    for n in 0..70 {
+        let policy = MemberPolicy::new(GROUP, member_id(1_000 + n), OWNER);
+        w.put_member(Member::new(device.clone(), policy, Box::<MemoryStore>::default()));
+        w.order(member_id(1_000 + n), Order::Join);
+        w.run_for(Duration::from_millis(100));
+        w.order(member_id(1_000 + n), Order::Leave);
+    }
+    assert_eq!(store.bindings(GROUP).len(), 1 + 64);
+    assert!(w.refusals(OWNER).contains(&Reject::Limit));
+    w.run.set_attacker(None);
+    let late = w.member(2);
+    w.put_member(late);
+    w.order(member_id(2), Order::Join);
+    assert!(w.run_until(secs(12), |r| r.member(member_id(2)).unwrap().owner().is_some()), "others join");
 }

@@ -272,6 +272,10 @@ impl Group {
         if let Some(other) = self.bound_to_other(source, identity, now) {
             return Err(Refused::new(Reject::Layer2IdInUse, format!("{source} belongs to {other}")));
         }
+        if !self.may_bind(source, identity, now) {
+            let what = format!("{identity} has too many Layer-2 ids without a link");
+            return Err(Refused::new(Reject::Limit, what));
+        }
         state.verify(&shown)?;
         if shown.leaf.crl_in_grace {
             core.out.notice(Notice::CrlInGrace(identity.clone()));

@@ -34,6 +34,30 @@ impl Group {
         Ok(())
     }
 
+    /// Whether another Layer-2 id may be bound. Bindings without a link are bounded, an identity and in all: they are on
+    /// disk, and nobody else gets those ids.
+    pub(in crate::group_owner::owner) fn may_bind(
+        &self,
+        layer2: Layer2Id,
+        identity: &Identity,
+        now: Now,
+    ) -> bool {
+        // Every member has one.
+        let few = self.bindings.len() < self.members.len() + UNLINKED_AN_IDENTITY;
+        if few || self.bindings.contains_key(&layer2) {
+            return true;
+        }
+        let time = now.unix_seconds();
+        let unlinked =
+            self.bindings.values().filter(|b| b.until >= time && !self.members.contains_key(&b.layer2));
+        let (mut all, mut own) = (0, 0);
+        for binding in unlinked {
+            all += 1;
+            own += usize::from(binding.identity == *identity);
+        }
+        all < UNLINKED && own < UNLINKED_AN_IDENTITY
+    }
+
     /// Bindings are written some keys ahead, so that not every change of the key writes one for every member.
     pub(in crate::group_owner::owner) fn binding_ahead(&self) -> UnixSeconds {
         self.policy.key_lifetime.as_secs().saturating_mul(BOUND_AHEAD)
@@ -243,5 +267,9 @@ impl Group {
     }
 }
 
+/// Bindings without a link: after a restart all members may come back under other Layer-2 ids,
+const UNLINKED: usize = 4 * crate::policy::limits::MEMBERS;
+/// and of one identity, which may draw another a join, so many while the keys given to them live.
+const UNLINKED_AN_IDENTITY: usize = 64;
 /// Key lifetimes that a binding is written ahead.
 const BOUND_AHEAD: u64 = 8;
