@@ -169,7 +169,9 @@ fn text(screen: &Screen) -> String {
         });
         table(&mut out, ["GROUP", "PGK", "SUITE", "STATE", "UNTIL", "SENDERS"], rows);
         // `design.md` section 4: whoever looks at group keys is told what they cannot prove.
-        out.push_str("A MAC field under a PGK proves that a member of the group sent the frame, not which one.\n");
+        out.push_str(
+            "A MAC field under a PGK proves that a member of the group sent the frame, not which one.\n",
+        );
     }
     if let Some(runtime) = &screen.runtime {
         runtime_text(&mut out, runtime);

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use pc5_control::group_owner::lockstep::Conditions;
-use pc5_control::group_owner::{Input, Member, Notice, Order};
+use pc5_control::group_owner::{Ended, Input, Member, Notice, Order};
 use pc5_control::pki::{Request, Validity};
-use pc5_control::policy::{Admission, GroupPolicy, MemberPolicy, OnJoin};
+use pc5_control::policy::{Admission, GroupPolicy, MemberPolicy, OnJoin, Wrap};
 use pc5_control::reject::Reject;
 use pc5_control::store::{MemoryStore, Store};
 use pc5_dataplane::keys::Event;
@@ -303,4 +303,21 @@ fn one_certificate_binds_only_so_many_layer_2_ids() {
     w.put_member(late);
     w.order(member_id(2), Order::Join);
     assert!(w.run_until(secs(12), |r| r.member(member_id(2)).unwrap().owner().is_some()), "others join");
+}
+
+#[test]
+fn an_update_sealed_before_a_refresh_is_sealed_again() {
+    let mut w = World::with(1, DELAY, |p| p.wrap = Wrap::Certificate, |_| {});
+    assert!(w.join_all());
+    let (before, _) = w.owner().group_key(GROUP).unwrap();
+    w.order(member_id(1), Order::RekeyLink { peer: OWNER, refresh: true });
+    // REKEY_COMMAND is under way: what is sealed now opens under no root that the member still has then.
+    w.run_for(Duration::from_millis(3));
+    w.order(OWNER, Order::RekeyGroup(GROUP));
+    w.run_for(secs(10));
+    assert!(w.notices(OWNER).any(|n| matches!(n, Notice::Rekeyed { refreshed: true, .. })));
+    assert!(!w.notices(OWNER).any(|n| matches!(n, Notice::Ended { why: Ended::Lost, .. })));
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 1);
+    assert!(w.settle());
+    w.assert_consistent();
 }

@@ -59,7 +59,9 @@ impl Group {
             Body::GroupKeyAck(newest) => self.on_ack(core, source, newest, now, rng),
             Body::GroupKeyRequest(m) => self.on_key_request(core, source, seq, m, now, rng),
             Body::RekeyRequest(m) => self.on_rekey_request(core, source, under, canonical, &m, now, rng),
-            Body::RekeyComplete(confirm_m) => self.on_rekey_complete(core, source, under, &confirm_m, now),
+            Body::RekeyComplete(confirm_m) => {
+                self.on_rekey_complete(core, source, under, &confirm_m, now, rng)
+            }
             Body::Release(m) => {
                 self.accept_release(core, source, under);
                 self.remove(core, source, Ended::Left, now);
@@ -224,18 +226,19 @@ impl Group {
     }
 
     /// REKEY_COMPLETE. That its frame verified has confirmed the context already.
-    fn on_rekey_complete(
+    fn on_rekey_complete<R: CryptoRng + ?Sized>(
         &mut self,
         core: &mut Core,
         source: Layer2Id,
         under: KdSessId,
         confirm_m: &[u8; 32],
         now: Now,
+        rng: &mut R,
     ) {
         let commanded = self.members.get(&source).and_then(|m| m.commanded.iter().find(|c| c.id == under));
         match commanded {
             Some(c) if bool::from(c.confirm_m.ct_eq(confirm_m)) => {
-                self.first_verified(core, source, under, now)
+                self.first_verified(core, source, under, now, rng);
             }
             Some(_) => core.out.ignored(source, "REKEY_COMPLETE with a wrong confirmation"),
             None => {}
@@ -243,12 +246,22 @@ impl Group {
     }
 
     /// The first frame under a context confirms it.
-    pub(super) fn first_verified(&mut self, core: &mut Core, peer: Layer2Id, id: KdSessId, now: Now) {
+    pub(super) fn first_verified<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        peer: Layer2Id,
+        id: KdSessId,
+        now: Now,
+        rng: &mut R,
+    ) {
         let local = self.policy.owner;
         let Some(m) = self.members.get_mut(&peer) else { return };
         m.heard = now.monotonic;
         if let Some(refreshed) = m.first_verified(id, now.monotonic, &mut core.out) {
             core.out.notice(Notice::Rekeyed { local, peer, id, refreshed });
+            if refreshed {
+                self.seal_again(core, peer, now, rng);
+            }
         }
         core.touched.push((local, peer));
     }

@@ -460,9 +460,7 @@ impl Group {
         newest: u64,
         rng: &mut R,
     ) -> UpdateJob {
-        // A MAC field of 4 octets is too little for keys.
-        let certificate = self.policy.wrap == Wrap::Certificate || m.suite.mac_len() < 16;
-        let seal = certificate.then(|| SealTo {
+        let seal = self.seals_to_certificate(m).then(|| SealTo {
             key: m.leaf.public_key,
             psk: m.root.group_psk(),
             dksi: m.root.dksi,
@@ -470,6 +468,29 @@ impl Group {
         });
         let lowest_valid = self.epochs.lowest_valid;
         UpdateJob { peer: m.bind.member, seq: core.next_seq(), lowest_valid, entries, newest, seal }
+    }
+
+    /// Whether group keys go to a member sealed to its certificate: a MAC field of 4 octets is too little for them.
+    fn seals_to_certificate(&self, m: &MemberLink) -> bool {
+        self.policy.wrap == Wrap::Certificate || m.suite.mac_len() < 16
+    }
+
+    /// KD was refreshed: what was sealed under the one before opens nowhere any more, and is sealed again.
+    pub(super) fn seal_again<R: CryptoRng + ?Sized>(
+        &mut self,
+        core: &mut Core,
+        peer: Layer2Id,
+        now: Now,
+        rng: &mut R,
+    ) {
+        let Some(m) = self.members.get(&peer).filter(|m| self.seals_to_certificate(m)) else { return };
+        let under_way = m.update.as_ref().map(|u| u.newest.min(self.epochs.sending.max(m.acked + 1)));
+        if let Some(m) = self.members.get_mut(&peer) {
+            m.answered = None;
+        }
+        if let Some(target) = under_way {
+            self.update(core, &[peer], target, now, rng);
+        }
     }
 
     fn send_update(&mut self, core: &mut Core, peer: Layer2Id, newest: u64, sdus: Vec<Bytes>, now: Now) {

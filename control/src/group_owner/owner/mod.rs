@@ -297,7 +297,7 @@ impl Owner {
             }
             Event::LinkFirstVerified { local, peer, id } => {
                 if let Some(group) = self.groups.get_mut(&local) {
-                    group.first_verified(core, peer, id, now);
+                    group.first_verified(core, peer, id, now, rng);
                 }
             }
             Event::GrantHalfUsed { local, pgk_id, .. } => {
