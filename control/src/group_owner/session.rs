@@ -12,7 +12,7 @@
 
 mod talkers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pc5_dataplane::ids::{GroupId, Layer2Id, Lcid, PgkId, PtkId};
@@ -63,8 +63,8 @@ pub struct Sessions {
     keys: Vec<GroupPsk>,
     own: Option<Own>,
     others: BTreeMap<(Layer2Id, [u8; 8]), Other>,
-    /// Sessions that ended, until they could not be accepted any more.
-    ended: VecDeque<Ended>,
+    /// Sessions that ended, until they could not be accepted any more: Unix time in milliseconds.
+    ended: BTreeMap<(Layer2Id, [u8; 8]), u64>,
     /// Newest time of an identity's session.
     newest: BTreeMap<(Identity, [u8; 8]), u64>,
     reassembly: Reassembly,
@@ -106,11 +106,6 @@ struct Other {
     until: Duration,
 }
 
-struct Ended {
-    key: (Layer2Id, [u8; 8]),
-    until: u64,
-}
-
 /// Signature checks a second: what GK opens may still be an insider's flood.
 struct Tokens {
     left: u32,
@@ -141,7 +136,7 @@ impl Sessions {
             keys,
             own: None,
             others: BTreeMap::new(),
-            ended: VecDeque::new(),
+            ended: BTreeMap::new(),
             newest: BTreeMap::new(),
             reassembly: Reassembly::default(),
             out: Queue::default(),
@@ -441,7 +436,7 @@ impl Sessions {
             self.others.iter().filter(|(_, o)| o.until <= now.monotonic).map(|(k, _)| *k).collect();
         for key in over {
             if let Some(other) = self.others.remove(&key) {
-                self.void(key.0, other, super::Ended::Lost);
+                self.void(key, other, super::Ended::Lost, now);
             }
         }
         if self.own.as_ref().is_some_and(|o| o.ends_at <= now.monotonic) {

@@ -166,6 +166,47 @@ fn what_ends_stays_ended() {
 }
 
 #[test]
+fn a_replaced_or_expired_session_does_not_come_back_from_a_recording() {
+    let mut w = group(2);
+    let local = member_id(1);
+    w.order(local, Order::Join);
+    w.run_for(secs(5));
+    let recorded: Vec<Outgoing> = w.log.sent.iter().filter(|f| f.sdu[0] == 0xA0).cloned().collect();
+    let pgk_id = w.run.sessions(local).unwrap().own().unwrap();
+    w.input(local, Input::Engine(Event::GroupHalfUsed { local, group: GROUP, pgk_id }));
+    w.run_for(secs(1));
+    assert_same_key(&w, 1, 2);
+    let mut random = rng();
+    for frame in &recorded {
+        w.run.inject(frame.clone(), &mut random);
+    }
+    // Before its talker repeats the new one.
+    w.run_for(Duration::from_millis(50));
+    assert_eq!(heard(&w, 2), [local]);
+    assert_same_key(&w, 1, 2);
+
+    // One whose lifetime is over, and whose talker is not heard any more.
+    let mut w = group(1);
+    let mut policy = SessionPolicy::new(GROUP, member_id(2));
+    policy.lifetime = secs(20);
+    let device = w.lab.member_device(2, w.trust.clone());
+    w.run.add_sessions(Sessions::new(device, policy, psk(1), Box::<MemoryStore>::default()));
+    w.order(member_id(2), Order::Join);
+    w.run_for(secs(15));
+    let recorded: Vec<Outgoing> = w.log.sent.iter().filter(|f| f.sdu[0] == 0xA0).cloned().collect();
+    w.run.set_attacker(Some(Box::new(|_| false)));
+    w.order(member_id(2), Order::Leave);
+    w.run_for(secs(10));
+    assert_eq!(heard(&w, 1), []);
+    w.run.set_attacker(None);
+    for frame in &recorded {
+        w.run.inject(frame.clone(), &mut random);
+    }
+    w.run_for(Duration::from_millis(500));
+    assert_eq!(heard(&w, 1), []);
+}
+
+#[test]
 fn outsiders_impostors_and_the_altered_are_heard_by_nobody() {
     // Another GK.
     let mut w = group(1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pc5_dataplane::ids::{Layer2Id, PgkId};
 use pc5_dataplane::keys::{Command, GroupKey, PermittedSender, UnixSeconds};
 
-use super::{Ended, GroupPsk, Other, Sessions};
+use super::{GroupPsk, Other, Sessions};
 use crate::clock::Now;
 use crate::codec::entry::SessionProof;
 use crate::codec::go::SessionKey;
@@ -39,8 +39,8 @@ impl Sessions {
         if now.unix_millis().abs_diff(m.time) > CLOCKS_APART {
             return Err(Refused::new(Reject::NotAuthentic, "SESSION_KEY more than 30 s from our time"));
         }
-        self.ended.retain(|e| e.until > now.unix_millis());
-        if self.ended.iter().any(|e| e.key == key) {
+        self.ended.retain(|_, until| *until > now.unix_millis());
+        if self.ended.contains_key(&key) {
             return Ok(());
         }
         let bind = session_bind(group, source);
@@ -73,9 +73,9 @@ impl Sessions {
         }
         self.remember(identity, m.time, now);
         if m.end {
-            self.ended.push_back(Ended { key, until: now.unix_millis().saturating_add(2 * CLOCKS_APART) });
-            if let Some(other) = self.others.remove(&key) {
-                self.void(source, other, group_owner::Ended::Left);
+            match self.others.remove(&key) {
+                Some(other) => self.void(key, other, group_owner::Ended::Left, now),
+                None => self.remember_ended(key, now),
             }
             return Ok(());
         }
@@ -104,7 +104,7 @@ impl Sessions {
         let before: Vec<_> = self.others.keys().filter(|(s, _)| *s == source).copied().collect();
         for old in before {
             if let Some(other) = self.others.remove(&old) {
-                self.void(source, other, group_owner::Ended::Replaced);
+                self.void(old, other, group_owner::Ended::Replaced, now);
             }
         }
         if self.others.len() >= SESSIONS {
@@ -145,11 +145,21 @@ impl Sessions {
         self.out.install(Command::VoidGroup { local, group, pgk_id, senders });
     }
 
-    pub(super) fn void(&mut self, source: Layer2Id, other: Other, why: group_owner::Ended) {
-        let (local, group) = (self.policy.layer2, self.policy.group);
+    /// A session of another is over and does not come back. Who was refused may: it is judged anew each time.
+    pub(super) fn void(&mut self, key: (Layer2Id, [u8; 8]), other: Other, why: group_owner::Ended, now: Now) {
+        let ((source, _), local, group) = (key, self.policy.layer2, self.policy.group);
+        if !matches!(why, group_owner::Ended::Refused(_)) {
+            self.remember_ended(key, now);
+        }
         self.void_key(source, other.pgk_id);
         let identity = other.leaf.identity;
         self.out.notice(Notice::Ended { group, local, peer: source, identity, why });
+    }
+
+    /// Until nothing that was recorded of it could be accepted any more: its SESSION_KEYs would bring the key back with a
+    /// floor of then and empty replay windows. What its talker sent by now is at most [`CLOCKS_APART`] ahead of our clock.
+    fn remember_ended(&mut self, key: (Layer2Id, [u8; 8]), now: Now) {
+        self.ended.insert(key, now.unix_millis().saturating_add(2 * CLOCKS_APART));
     }
 
     /// Times are remembered as long as an older message could be accepted.
@@ -176,7 +186,7 @@ impl Sessions {
         }
         for (key, cause) in refused {
             if let Some(other) = self.others.remove(&key) {
-                self.void(key.0, other, group_owner::Ended::Refused(cause));
+                self.void(key, other, group_owner::Ended::Refused(cause), now);
             }
         }
     }
