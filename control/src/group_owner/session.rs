@@ -62,6 +62,8 @@ pub struct Sessions {
     store: Box<dyn Store>,
     keys: Vec<GroupPsk>,
     own: Option<Own>,
+    /// Sessions of ours whose end is being told.
+    ending: Vec<Ending>,
     others: BTreeMap<(Layer2Id, [u8; 8]), Other>,
     /// Sessions that ended, until they could not be accepted any more: Unix time in milliseconds.
     ended: BTreeMap<(Layer2Id, [u8; 8]), u64>,
@@ -97,6 +99,13 @@ struct Own {
     last_time: u64,
     gk_id: u16,
     ends_at: Duration,
+}
+
+/// A session of ours that is over, and when its end is told again.
+struct Ending {
+    own: Own,
+    sent: u8,
+    send_at: Duration,
 }
 
 /// A session of another.
@@ -135,6 +144,7 @@ impl Sessions {
             store,
             keys,
             own: None,
+            ending: Vec::new(),
             others: BTreeMap::new(),
             ended: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -191,7 +201,8 @@ impl Sessions {
     pub fn deadline(&self) -> Option<Duration> {
         let own = self.own.as_ref().map(|o| o.send_at.min(o.ends_at));
         let others = self.others.values().map(|o| o.until).min();
-        [others, self.reassembly.deadline(), self.open_again].into_iter().fold(own, earlier)
+        let ending = self.ending.iter().map(|e| e.send_at).min();
+        [ending, others, self.reassembly.deadline(), self.open_again].into_iter().fold(own, earlier)
     }
 
     /// Its Layer-2 id.
@@ -202,6 +213,11 @@ impl Sessions {
     /// PGK id of our own session.
     pub fn own(&self) -> Option<PgkId> {
         self.own.as_ref().map(|o| o.pgk_id)
+    }
+
+    /// Whether there is no session of our own, and everybody was told so.
+    pub fn is_settled(&self) -> bool {
+        self.own.is_none() && self.ending.is_empty()
     }
 
     /// Sessions of others.
@@ -289,11 +305,24 @@ impl Sessions {
     /// Ends it: told three times, since nobody answers.
     fn close<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
         self.open_again = None;
-        let Some(mut own) = self.own.take() else { return };
-        for _ in 0..END_COPIES {
-            self.announce(&mut own, true, now, rng);
-        }
+        let Some(own) = self.own.take() else { return };
         self.void_key(self.policy.layer2, own.pgk_id);
+        self.ending.push(Ending { own, sent: 0, send_at: now.monotonic });
+        self.tell_ends(now, rng);
+    }
+
+    /// One burst of noise does not take all of them.
+    fn tell_ends<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
+        for mut ending in std::mem::take(&mut self.ending) {
+            if ending.send_at <= now.monotonic {
+                self.announce(&mut ending.own, true, now, rng);
+                ending.sent += 1;
+                ending.send_at = now.monotonic.saturating_add(FIRST_APART);
+            }
+            if ending.sent < END_COPIES {
+                self.ending.push(ending);
+            }
+        }
     }
 
     /// SESSION_KEY, each with a new time, nonce, floor and signature.
@@ -450,6 +479,7 @@ impl Sessions {
         if self.open_again.is_some_and(|at| at <= now.monotonic) {
             self.open(now, rng);
         }
+        self.tell_ends(now, rng);
         if let Some(mut own) = self.own.take() {
             if own.send_at <= now.monotonic {
                 self.announce(&mut own, false, now, rng);
@@ -490,7 +520,7 @@ impl Tokens {
 
 /// SESSION_KEY goes out so often in quick succession ...
 const FIRST_COPIES: u8 = 3;
-/// ... this far apart ...
+/// ... this far apart, as its end does ...
 const FIRST_APART: Duration = Duration::from_millis(100);
 /// ... then once in this time, like questions and their answers.
 const APART: Duration = Duration::from_secs(1);

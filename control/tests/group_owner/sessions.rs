@@ -207,6 +207,27 @@ fn a_replaced_or_expired_session_does_not_come_back_from_a_recording() {
 }
 
 #[test]
+fn the_end_is_told_three_times_a_tenth_of_a_second_apart() {
+    let told = |w: &World| w.log.sent.iter().filter(|f| f.sdu[0] == 0xA0).count();
+    let mut w = group(2);
+    w.order(member_id(1), Order::Join);
+    w.run_for(Duration::from_millis(2_500));
+    let before = told(&w);
+    // A burst of noise takes the first one.
+    w.run.set_attacker(Some(Box::new(|_| false)));
+    w.order(member_id(1), Order::Leave);
+    w.run_for(Duration::from_millis(50));
+    assert_eq!((told(&w), heard(&w, 2)), (before + 1, vec![member_id(1)]));
+    assert!(!w.run.sessions(member_id(1)).unwrap().is_settled());
+    w.run.set_attacker(None);
+    w.run_for(Duration::from_millis(100));
+    assert_eq!((told(&w), heard(&w, 2)), (before + 2, vec![]));
+    w.run_for(secs(5));
+    assert_eq!(told(&w), before + 3);
+    assert!(w.run.sessions(member_id(1)).unwrap().is_settled());
+}
+
+#[test]
 fn outsiders_impostors_and_the_altered_are_heard_by_nobody() {
     // Another GK.
     let mut w = group(1);

@@ -65,13 +65,13 @@ impl Procedure {
         }
     }
 
-    /// Whether nobody is connected any more.
+    /// Whether nobody is connected any more, and those who were are told.
     pub(super) fn is_apart(&self, now: Now) -> bool {
         match self {
             Self::Owner(owner) => owner.members(now).next().is_none(),
             Self::Ue(memberships) => memberships.iter().all(|m| match &m.kind {
                 Kind::Member(member) => member.state() == MemberState::Apart,
-                Kind::Sessions(sessions) => sessions.own().is_none(),
+                Kind::Sessions(sessions) => sessions.is_settled(),
             }),
         }
     }
