@@ -188,11 +188,12 @@ impl CrlStore {
         issuers: impl Iterator<Item = &'a Ca>,
         clock: Clock,
     ) -> Result<Installed, CrlError> {
-        let at = clock.at();
         let (mut crl, issuer) = Crl::verify(der, issuers)?;
         crl.taken = clock.now;
-        if crl.this_update > at.saturating_add(MAX_AHEAD) {
-            return Err(CrlError::Future { this_update: crl.this_update, at });
+        // The floor lets in what was authenticated before, and adds nothing: else each CRL could carry it further ahead of the
+        // clock, until every certificate has expired.
+        if crl.this_update > clock.now.saturating_add(MAX_AHEAD).max(clock.floor) {
+            return Err(CrlError::Future { this_update: crl.this_update, at: clock.at() });
         }
         let (number, this_update) = (crl.number.clone(), crl.this_update);
         let mut changed = true;
@@ -308,7 +309,7 @@ impl Crl {
 
 /// Octets of a CRL, at most. Source: `go-mode.md` section 10, limits.
 pub const MAX_CRL: usize = 1 << 20;
-/// A CRL's thisUpdate may lie this far ahead. Source: `go-mode.md` section 8.
+/// A CRL's thisUpdate may lie this far ahead of the clock. Source: `go-mode.md` section 8.
 const MAX_AHEAD: u64 = 5 * 60;
 
 #[cfg(test)]

@@ -182,7 +182,7 @@ pub enum CrlError {
         /// Number held.
         held: CrlNumber,
     },
-    /// thisUpdate is more than 5 minutes ahead.
+    /// thisUpdate is more than 5 minutes ahead of the clock, and after the time floor.
     #[error("CRL made at {this_update}, judged at {at}: in the future")]
     Future {
         /// Its thisUpdate.

@@ -384,6 +384,26 @@ fn crls_that_are_not_taken() {
 }
 
 #[test]
+fn a_chain_of_crls_does_not_carry_the_time_floor_ahead_of_the_clock() {
+    let mut rogue = root("002-02");
+    let mut judge = judge(&mut [&mut rogue]);
+    let mut floor = T;
+    for step in 1..=10 {
+        let crl = rogue.crl_numbered(10 + step, floor + 300, T + DAY).unwrap();
+        if let Ok(installed) = judge.install_crl(&crl, Clock { now: T, floor }) {
+            floor = floor.max(installed.this_update);
+        }
+    }
+    assert_eq!(floor, T + 300);
+
+    // A clock that never ran: what is no newer than the floor is taken, as after a restart.
+    let mut home = root("001-01");
+    let crl = home.crl(T, T + DAY).unwrap();
+    let mut judge = Judge::new(vec![home.trust_entry().unwrap()], Freshness::default());
+    judge.install_crl(&crl, Clock { now: 0, floor: T }).unwrap();
+}
+
+#[test]
 fn whoever_has_the_newer_crl_knows_it() {
     let (mut ca, mut other) = (root("001-01"), root("002-02"));
     let mut ours = judge(&mut [&mut ca, &mut other]);
