@@ -41,8 +41,8 @@ pub(crate) fn read(
     // So that CRLs of intermediates are known; what is wrong with the chain is said below.
     let _ = judge.learn(&chain, clock);
     for der in store.crls() {
-        // One that an older configuration trusted is of no use now.
-        let _ = judge.install_crl(&der, clock);
+        // An intermediate of others is known again when the first of them joins.
+        judge.restore_crl(der, clock);
     }
     let mut crls = Vec::new();
     for path in config.trust.iter().flat_map(|t| &t.crls) {

@@ -132,6 +132,8 @@ pub struct Judge {
     anchors: Vec<TrustAnchor<'static>>,
     /// Intermediates that a path went through, with their root: they sign CRLs too.
     learnt: Vec<(IssuerId, Ca)>,
+    /// Stored CRLs of issuers to which no path has led yet.
+    set_aside: Vec<Vec<u8>>,
     crls: CrlStore,
     freshness: Freshness,
 }
@@ -140,8 +142,8 @@ impl Judge {
     /// A judge without CRLs, which refuses everything until it has them.
     #[must_use]
     pub fn new(roots: Vec<TrustEntry>, freshness: Freshness) -> Self {
-        let (learnt, crls) = (Vec::new(), CrlStore::default());
-        let mut judge = Self { roots: Vec::new(), anchors: Vec::new(), learnt, crls, freshness };
+        let (learnt, set_aside, crls) = (Vec::new(), Vec::new(), CrlStore::default());
+        let mut judge = Self { roots: Vec::new(), anchors: Vec::new(), learnt, set_aside, crls, freshness };
         judge.set_roots(roots);
         judge
     }
@@ -206,13 +208,20 @@ impl Judge {
         Ok(in_grace)
     }
 
-    /// Remembers the intermediate CAs of a chain that leads to a trusted root, so that their CRLs can be taken.
-    /// At most 64 in all. Returns how many were new.
+    /// Remembers the intermediate CAs of a chain that leads to a trusted root, so that their CRLs can be taken; those that
+    /// were stored, see [`Self::restore_crl`], count from now on. At most 64 in all. Returns how many were new.
     ///
     /// # Errors
-    /// [`Refusal`] when the chain does not lead to a root of its identity's PLMN, or is not valid now.
+    /// [`Refusal`] when the chain does not lead to a root of its identity's PLMN, is not valid now, or goes through a CA
+    /// that is revoked by a CRL held.
     pub fn learn(&mut self, chain: &[Vec<u8>], clock: Clock) -> Result<usize, Refusal> {
         let (leaf, cas) = self.path(chain, clock)?;
+        // The CRLs about the CAs, as far as there are any: the one about the leaf may be what is wanting.
+        for (position, (issuer, serial)) in leaf.path.steps.iter().enumerate().skip(1) {
+            if self.crls.get(issuer).is_some_and(|crl| crl.revokes(serial)) {
+                return Err(Refusal::Revoked { position });
+            }
+        }
         let before = self.learnt.len();
         for ca in cas {
             let known = self.learnt.iter().any(|(_, c)| c.id == ca.id && c.name == ca.name);
@@ -220,7 +229,19 @@ impl Judge {
                 self.learnt.push((leaf.path.root, ca));
             }
         }
-        Ok(self.learnt.len() - before)
+        let new = self.learnt.len() - before;
+        if new > 0 {
+            std::mem::take(&mut self.set_aside).into_iter().for_each(|der| self.restore_crl(der, clock));
+        }
+        Ok(new)
+    }
+
+    /// Takes a CRL (DER) from the device's own store. One whose issuer is not known yet waits until [`Self::learn`] finds a
+    /// path to it: what an intermediate said is not forgotten by a restart. What is of no use is dropped.
+    pub fn restore_crl(&mut self, der: Vec<u8>, clock: Clock) {
+        if let Err(CrlError::UnknownIssuer | CrlError::Signature) = self.install_crl(&der, clock) {
+            self.set_aside.push(der);
+        }
     }
 
     /// Takes a CRL of a trusted root or of a learnt intermediate.

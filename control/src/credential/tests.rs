@@ -404,6 +404,33 @@ fn a_chain_of_crls_does_not_carry_the_time_floor_ahead_of_the_clock() {
 }
 
 #[test]
+fn a_stored_crl_serves_again_once_a_path_leads_to_its_issuer() {
+    let mut ca = root("001-01");
+    let mut one = ca.intermediate("one", Curve::P256, Validity::days(T, 1000), &mut rng()).unwrap();
+    let chain = issue(&one, &request("pc5:001-01:ue:ue-1"));
+    let (first, second) = (one.crl(T, T + DAY).unwrap(), one.crl(T, T + DAY).unwrap());
+    let mut judge = judge(&mut [&mut ca]);
+    judge.restore_crl(second, clock(T));
+    judge.restore_crl(vec![0x30; 40], clock(T));
+    assert_eq!(judge.crls_held().len(), 1);
+    assert_eq!(judge.judge(&chain, MEMBER, clock(T)).unwrap_err(), Refusal::CrlMissing { position: 0 });
+    assert_eq!(judge.learn(&chain, clock(T)), Ok(1));
+    judge.judge(&chain, MEMBER, clock(T)).unwrap();
+    assert!(matches!(judge.install_crl(&first, clock(T)), Err(CrlError::RolledBack { .. })));
+}
+
+#[test]
+fn a_revoked_intermediate_is_not_learnt() {
+    let mut ca = root("001-01");
+    let mut one = ca.intermediate("one", Curve::P256, Validity::days(T, 1000), &mut rng()).unwrap();
+    let chain = issue(&one, &request("pc5:001-01:ue:ue-1"));
+    ca.revoke(&crate::pki::serial_of(one.certificate()).unwrap(), T);
+    let mut judge = judge(&mut [&mut ca]);
+    assert_eq!(judge.learn(&chain, clock(T)), Err(Refusal::Revoked { position: 1 }));
+    assert_eq!(judge.install_crl(&one.crl(T, T + DAY).unwrap(), clock(T)), Err(CrlError::UnknownIssuer));
+}
+
+#[test]
 fn whoever_has_the_newer_crl_knows_it() {
     let (mut ca, mut other) = (root("001-01"), root("002-02"));
     let mut ours = judge(&mut [&mut ca, &mut other]);

@@ -121,13 +121,21 @@ impl Device {
         Credential { chain: self.chain.to_vec(), crls_held: self.trust.read().judge.crls_held() }
     }
 
-    /// Judges a peer at this time and raises the time floor.
+    /// Judges a peer at this time. Where only the CRL of an intermediate is wanting, that intermediate is learnt: else no CRL
+    /// of its could ever be taken.
     ///
     /// # Errors
     /// [`Refusal`].
     pub fn judge(&self, chain: &[Vec<u8>], role: Role, group: GroupId, now: Now) -> Result<Leaf, Refusal> {
-        let trust = self.trust.read();
-        trust.judge.judge(chain, Need { role, group: Some(group) }, clock(&trust, now))
+        let judged = || {
+            let trust = self.trust.read();
+            trust.judge.judge(chain, Need { role, group: Some(group) }, clock(&trust, now))
+        };
+        match judged() {
+            // A CRL that was stored may serve now.
+            Err(Refusal::CrlMissing { .. }) if self.learn(chain, now) => judged(),
+            judged => judged,
+        }
     }
 
     /// Judges a live peer again.
@@ -145,14 +153,15 @@ impl Device {
         trust.judge.standing(leaf, clock(&trust, now))
     }
 
-    /// Remembers the intermediates of a chain that was judged good, so that their CRLs can be taken.
-    pub(crate) fn learn(&self, chain: &[Vec<u8>], now: Now) {
-        if chain.len() > 1 {
-            let mut trust = self.trust.write();
-            let clock = clock(&trust, now);
-            // It was judged just now; what cannot be learnt is only a CRL that cannot be handed on.
-            let _ = trust.judge.learn(chain, clock);
+    /// Remembers the intermediates of a chain, so that their CRLs can be taken. Returns whether there was a new one.
+    pub(crate) fn learn(&self, chain: &[Vec<u8>], now: Now) -> bool {
+        if chain.len() < 2 {
+            return false;
         }
+        let mut trust = self.trust.write();
+        let clock = clock(&trust, now);
+        // What cannot be learnt is only a CRL that cannot be taken, or handed on.
+        trust.judge.learn(chain, clock).is_ok_and(|new| new > 0)
     }
 
     /// Whether our own certificate is good for a role now.

@@ -1,8 +1,11 @@
 use std::time::{Duration, Instant};
 
 use pc5_control::codec::MessageType;
+use pc5_control::credential::{Role, TrustEntry};
 use pc5_control::group_owner::lockstep::Conditions;
-use pc5_control::group_owner::{Ended, MemberState, Notice, Order};
+use pc5_control::group_owner::{Device, Ended, Input, MemberState, Notice, Order, Outgoing};
+use pc5_control::pki::{Curve, Request, Validity};
+use pc5_control::reject::Reject;
 use pc5_dataplane::keys::LinkPhase;
 use pc5_dataplane::suite::Suite;
 
@@ -143,5 +146,27 @@ fn silence_ends_a_link_on_both_sides() {
         "they come back by themselves"
     );
     assert!(w.settle());
+    w.assert_consistent();
+}
+
+#[test]
+fn who_came_by_an_intermediate_is_admitted_once_its_crl_is_there() {
+    let mut w = World::new(0, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
+    let mut ops = w.lab.root.intermediate("ops", Curve::P256, Validity::days(T, 1_000), &mut rng()).unwrap();
+    let identity = w.lab.identity("ue-1");
+    let (roles, groups) = (vec![Role::Member], vec![GROUP]);
+    let request = Request { identity, roles, groups, validity: Validity::days(T, 365) };
+    let enrolled = ops.enrol(&request, &mut rng()).unwrap();
+    let device = Device::new(std::sync::Arc::new(enrolled.key), enrolled.chain, w.lab.trust()).unwrap();
+    let member = w.member_with(device, 1);
+    w.put_member(member);
+    w.order(member_id(1), Order::Join);
+    w.run_for(Duration::from_millis(100));
+    assert_eq!(w.refusals(OWNER), [Reject::CrlMissingOrOld]);
+
+    // The chain led to a root of ours: the owner now takes what this issuer says.
+    w.input(OWNER, Input::Crl(ops.crl(T, T + 7 * DAY).unwrap()));
+    assert!(w.notices(OWNER).any(|n| matches!(n, Notice::CrlTaken { .. })));
+    assert!(w.join_all());
     w.assert_consistent();
 }
