@@ -150,6 +150,24 @@ fn silence_ends_a_link_on_both_sides() {
 }
 
 #[test]
+fn a_member_that_leaves_sleeps_between_its_releases() {
+    let mut w = World::new(1, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
+    assert!(w.join_all());
+    // Keepalives are due each 5 s: here while nobody answers the RELEASE.
+    w.run_for(Duration::from_millis(4_800));
+    w.run.set_attacker(Some(Box::new(|_| false)));
+    w.order(member_id(1), Order::Leave);
+    let mut rounds = 0;
+    let limit = 100;
+    w.run_until(secs(2), |_| {
+        rounds += 1;
+        rounds >= limit
+    });
+    assert!(rounds < limit, "the deadline lies in the past");
+    assert_eq!(w.run.member(member_id(1)).unwrap().state(), MemberState::Apart);
+}
+
+#[test]
 fn who_came_by_an_intermediate_is_admitted_once_its_crl_is_there() {
     let mut w = World::new(0, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
     let mut ops = w.lab.root.intermediate("ops", Curve::P256, Validity::days(T, 1_000), &mut rng()).unwrap();

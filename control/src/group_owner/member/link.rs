@@ -127,10 +127,14 @@ impl Link {
     }
 
     pub(super) fn deadline(&self) -> Duration {
-        let rekey = self.rekey.as_ref().map(|r| &r.repeat);
-        let repeats = [rekey, self.keepalive.as_ref(), self.request.as_ref(), self.leaving.as_ref()];
-        let repeat = repeats.into_iter().flatten().chain(&self.crls).map(Repeat::deadline).min();
         let retiring = self.retiring.iter().filter_map(|(_, at)| *at).min();
+        if let Some(leaving) = &self.leaving {
+            // Nothing else is done any more, however long it is due.
+            return retiring.map_or(self.until, |d| d.min(self.until)).min(leaving.deadline());
+        }
+        let rekey = self.rekey.as_ref().map(|r| &r.repeat);
+        let repeats = [rekey, self.keepalive.as_ref(), self.request.as_ref()];
+        let repeat = repeats.into_iter().flatten().chain(&self.crls).map(Repeat::deadline).min();
         let keepalive = if self.keepalive.is_none() { Some(self.keepalive_at) } else { None };
         let refresh = if self.rekey.is_none() { Some(self.refresh_due()) } else { None };
         [repeat, retiring, keepalive, refresh]
