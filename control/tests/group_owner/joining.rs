@@ -150,6 +150,43 @@ fn silence_ends_a_link_on_both_sides() {
 }
 
 #[test]
+fn who_stops_believing_its_owner_says_so_and_can_join_again() {
+    let mut w = World::new(2, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
+    let trust = w.lab.trust();
+    let roots: Vec<TrustEntry> = trust.read().judge.roots().to_vec();
+    let device = w.lab.member_device(3, trust.clone());
+    let member = w.member_with(device, 3);
+    w.put_member(member);
+    assert!(w.join_all() && w.settle());
+
+    // Its root is gone: it erases every group key, and the owner must not take it for one that holds them.
+    {
+        let mut trust = trust.write();
+        trust.judge.set_roots(Vec::new());
+        trust.generation += 1;
+    }
+    let id = w.run.member(member_id(3)).unwrap().link_id().unwrap();
+    w.run.set_attacker(Some(Box::new(|_| false)));
+    w.input(member_id(3), Input::TrustChanged);
+    assert!(w.held(member_id(3)).is_empty());
+    assert_eq!(w.run.contexts(member_id(3), OWNER), [(id, LinkPhase::Pending)], "for RELEASE only");
+    w.run_for(Duration::from_millis(50));
+    w.run.set_attacker(None);
+    w.run_for(Duration::from_millis(100));
+    assert_eq!(w.owner().members(w.run.now()).count(), 2, "the owner was told");
+    assert_eq!(w.run.contexts(member_id(3), OWNER), []);
+    {
+        let mut trust = trust.write();
+        trust.judge.set_roots(roots);
+        trust.generation += 1;
+    }
+    assert!(w.run_until(secs(60), |r| r.agree(OWNER, member_id(3))));
+    assert!(w.settle());
+    w.assert_consistent();
+    assert!(!w.held(member_id(3)).is_empty());
+}
+
+#[test]
 fn a_member_that_leaves_sleeps_between_its_releases() {
     let mut w = World::new(1, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
     assert!(w.join_all());

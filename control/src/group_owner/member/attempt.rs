@@ -87,6 +87,8 @@ impl Member {
         let owner = self.link.as_ref().map(|l| l.bind.owner).or(self.heard_owner);
         // Without one in reach an announcement will begin it.
         let Some(owner) = owner else { return };
+        // A RELEASE sent again would end the link to come.
+        self.end_parting();
         let policy = &self.core.policy;
         let bind = Bind { group: policy.group, member: policy.layer2, owner };
         let (mut msb, seq) = (self.core.next_msb(), self.core.next_seq());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pc5_dataplane::ids::{KdSessId, Lcid, LinkRole};
+use pc5_dataplane::ids::{KdSessId, Layer2Id, Lcid, LinkRole};
 use pc5_dataplane::keys::{Command, LinkKey, LinkPhase};
 use pc5_dataplane::suite::Suite;
 use rand_core::CryptoRng;
@@ -59,6 +59,36 @@ pub(super) struct Link {
     until: Duration,
 }
 
+/// What is left of a link that we ended: one context, for RELEASE.
+pub(super) struct Parting {
+    local: Layer2Id,
+    pub peer: Layer2Id,
+    id: KdSessId,
+    repeat: Repeat,
+}
+
+impl Parting {
+    pub(super) fn deadline(&self) -> Duration {
+        self.repeat.deadline()
+    }
+
+    /// Whether it goes on.
+    pub(super) fn due(&mut self, now: Now, out: &mut Queue) -> bool {
+        match self.repeat.due(now.monotonic) {
+            Due::NotYet => true,
+            Due::SendAgain => {
+                out.repeat(self.local, self.peer, &self.repeat);
+                true
+            }
+            Due::Over => false,
+        }
+    }
+
+    pub(super) fn remove(self, out: &mut Queue) {
+        out.install(Command::RemoveLink { local: self.local, peer: self.peer, id: self.id });
+    }
+}
+
 impl Link {
     pub(super) fn new(state: ExpectConfirm, offset: i64, now: Now) -> Self {
         let ExpectConfirm { bind, agreed, owner, kd_lifetime, keepalive_period, .. } = state;
@@ -107,6 +137,20 @@ impl Link {
     pub(super) fn remove_all(&self, out: &mut Queue) {
         let Bind { member: local, owner: peer, .. } = self.bind;
         self.ids().for_each(|id| out.install(Command::RemoveLink { local, peer, id }));
+    }
+
+    /// We end it of our own accord. The owner is to know: we erase what it gave, and it must not go on as if we held that,
+    /// neither now nor when we join again.
+    pub(super) fn part(&self, core: &mut Core, now: Now) -> Parting {
+        let (Bind { member: local, owner: peer, .. }, id) = (self.bind, self.id);
+        let replaced = self.retiring.iter().map(|(id, _)| *id);
+        replaced.for_each(|id| core.out.install(Command::RemoveLink { local, peer, id }));
+        // Nothing but PC5-S any more, both ways.
+        core.out.install(Command::SetLinkPhase { local, peer, id, phase: LinkPhase::Pending });
+        let sdus = core.sdus(peer, Body::Release(Release { reason: ReleaseReason::NotAllowed }));
+        let repeat = Repeat::new(sdus, Lcid::SIGNALLING, Some(id), T4103, now.monotonic);
+        core.out.repeat(local, peer, &repeat);
+        Parting { local, peer, id, repeat }
     }
 
     /// The table holds 4 contexts a link: replaced ones make room for another.

@@ -18,11 +18,12 @@ use pc5_dataplane::pdu::Destination;
 use rand_core::CryptoRng;
 
 use self::attempt::Attempt;
-use self::link::Link;
+use self::link::{Link, Parting};
 use super::distribution::KeyRing;
 use super::{Device, Ended, Input, Notice, Order, Output, Queue, TakenCrl};
 use crate::clock::{Now, earlier};
 use crate::codec::Body;
+use crate::codec::direct::ReleaseReason;
 use crate::codec::go::{GoAnnounce, Message};
 use crate::codec::segment::{Part, Reassembly, segment};
 use crate::credential::{Identity, Role, Standing};
@@ -47,6 +48,8 @@ pub struct Member {
     core: Core,
     attempt: Option<Attempt>,
     link: Option<Link>,
+    /// The link before, until the owner knows that we ended it.
+    parting: Option<Parting>,
     ring: KeyRing,
     /// When the next attempt begins.
     next_attempt: Option<Duration>,
@@ -109,6 +112,7 @@ impl Member {
             core: Core { policy, device, store, out: Queue::default(), seq: 0, msb: 0 },
             attempt: None,
             link: None,
+            parting: None,
             ring,
             next_attempt: None,
             backoff: attempt::FIRST_BACKOFF,
@@ -159,7 +163,10 @@ impl Member {
         let attempt = self.attempt.as_ref().map(Attempt::deadline);
         let next = if self.attempt.is_none() { self.next_attempt } else { None };
         let link = self.link.as_ref().map(Link::deadline);
-        [next, link, self.ring.deadline(), self.reassembly.deadline()].into_iter().fold(attempt, earlier)
+        let parting = self.parting.as_ref().map(Parting::deadline);
+        [next, link, parting, self.ring.deadline(), self.reassembly.deadline()]
+            .into_iter()
+            .fold(attempt, earlier)
     }
 
     /// Where it stands.
@@ -200,6 +207,7 @@ impl Member {
     pub fn is_settled(&self) -> bool {
         self.attempt.is_none()
             && self.next_attempt.is_none()
+            && self.parting.is_none()
             && self.link.as_ref().is_none_or(Link::is_settled)
     }
 
@@ -258,6 +266,10 @@ impl Member {
     ) {
         if let Body::JoinConfirm(finished_o) = &message.body {
             return self.on_confirm(source, under, finished_o, now);
+        }
+        let released = matches!(message.body, Body::ReleaseAccept);
+        if released && self.parting.as_ref().is_some_and(|p| p.peer == source) {
+            return self.end_parting();
         }
         let Some(link) = self.link.as_mut().filter(|l| l.bind.owner == source) else {
             return self.core.out.ignored(source, "not on a confirmed link");
@@ -447,9 +459,13 @@ impl Member {
     /// The link is over. Group keys stay until their owner voids them or they expire, but for a refusal.
     fn end_link<R: CryptoRng + ?Sized>(&mut self, why: Ended, now: Now, rng: &mut R) {
         let Some(link) = self.link.take() else { return };
-        link.remove_all(&mut self.core.out);
-        let erase =
-            !matches!(why, Ended::Lost | Ended::Released(crate::codec::direct::ReleaseReason::NotAvailable));
+        if let Ended::Refused(_) = why {
+            self.end_parting();
+            self.parting = Some(link.part(&mut self.core, now));
+        } else {
+            link.remove_all(&mut self.core.out);
+        }
+        let erase = !matches!(why, Ended::Lost | Ended::Released(ReleaseReason::NotAvailable));
         if erase {
             self.ring.erase_all(&mut self.core.out);
         }
@@ -468,11 +484,20 @@ impl Member {
         }
     }
 
+    fn end_parting(&mut self) {
+        if let Some(parting) = self.parting.take() {
+            parting.remove(&mut self.core.out);
+        }
+    }
+
     fn due<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
         let at = now.monotonic;
         self.reassembly.expire(at);
         self.ring.tick(at, &mut self.core.out);
         self.attempt_due(now, rng);
+        if self.parting.as_mut().is_some_and(|p| !p.due(now, &mut self.core.out)) {
+            self.end_parting();
+        }
         if let Some(link) = &mut self.link
             && let Some(why) = link.due(&mut self.core, now, rng)
         {
