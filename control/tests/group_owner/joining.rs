@@ -205,6 +205,23 @@ fn a_member_that_leaves_sleeps_between_its_releases() {
 }
 
 #[test]
+fn forged_announcements_do_not_keep_a_member_from_its_owner() {
+    let delay = Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT };
+    let mut w = World::with(1, delay, |_| {}, |p| p.owner = None);
+    w.input(OWNER, Input::Time);
+    let genuine = w.log.sent.iter().find(|f| f.sdu[0] == 0x90).unwrap().clone();
+    let mut random = rng();
+    w.order(member_id(1), Order::Join);
+    // Two that are no owners, louder than the one that is.
+    let joined = (0..6_000).any(|n| {
+        w.run.inject(Outgoing { from: member_id(900 + n % 2), ..genuine.clone() }, &mut random);
+        w.run_for(Duration::from_millis(10));
+        w.run.agree(OWNER, member_id(1))
+    });
+    assert!(joined);
+}
+
+#[test]
 fn who_came_by_an_intermediate_is_admitted_once_its_crl_is_there() {
     let mut w = World::new(0, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
     let mut ops = w.lab.root.intermediate("ops", Curve::P256, Validity::days(T, 1_000), &mut rng()).unwrap();

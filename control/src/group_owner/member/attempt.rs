@@ -81,10 +81,10 @@ impl Attempt {
 }
 
 impl Member {
-    /// Message 1, to the owner that is known or was heard last.
+    /// Message 1, to the owner that is known or to the next one that announced itself.
     pub(super) fn begin_attempt<R: CryptoRng + ?Sized>(&mut self, now: Now, rng: &mut R) {
         self.next_attempt = None;
-        let owner = self.link.as_ref().map(|l| l.bind.owner).or(self.heard_owner);
+        let owner = self.link.as_ref().map(|l| l.bind.owner).or(self.candidates.first().copied());
         // Without one in reach an announcement will begin it.
         let Some(owner) = owner else { return };
         // A RELEASE sent again would end the link to come.
@@ -229,6 +229,7 @@ impl Member {
             // It verified under the new KD-sess and is wrong all the same: that ends the attempt.
             core.out.install(Command::RemoveLink { local, peer: source, id: under });
             refuse(core, source, &Refused::new(Reject::NotAuthentic, "confirmation of the owner"), None);
+            self.try_another(source);
             self.next_attempt = Some(now.monotonic.saturating_add(self.backoff));
             return;
         }
@@ -273,12 +274,22 @@ impl Member {
             }
         }
         if over {
-            let (group, waiting_for) = (self.core.policy.group, attempt.waiting_for());
+            let (group, owner, waiting_for) =
+                (self.core.policy.group, attempt.owner(), attempt.waiting_for());
             self.core.out.notice(Notice::AttemptOver { group, waiting_for });
             self.end_attempt();
+            self.try_another(owner);
             if self.wanted && self.core.policy.rejoin {
                 self.schedule_attempt(now, rng);
             }
+        }
+    }
+
+    /// Who did not let us in comes last: an announcement may be anybody's.
+    fn try_another(&mut self, failed: Layer2Id) {
+        if let Some(at) = self.candidates.iter().position(|c| *c == failed) {
+            let failed = self.candidates.remove(at);
+            self.candidates.push(failed);
         }
     }
 

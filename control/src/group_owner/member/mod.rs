@@ -59,7 +59,8 @@ pub struct Member {
     /// Instance of the owner that the last confirmed join was with.
     proved_instance: Option<[u8; 8]>,
     wanted: bool,
-    heard_owner: Option<Layer2Id>,
+    /// Where an owner may be: as configured, or who announced itself. The next join goes to the first.
+    candidates: Vec<Layer2Id>,
     /// Our clock minus the owner's, seconds, as of the last join.
     offset: i64,
     reassembly: Reassembly,
@@ -107,7 +108,8 @@ impl Member {
     /// A member that has not joined yet.
     pub fn new(device: Device, policy: MemberPolicy, store: Box<dyn Store>) -> Self {
         let trust_generation = device.trust.read().generation;
-        let (heard_owner, ring) = (policy.owner, KeyRing::new(policy.group, policy.layer2));
+        let candidates = policy.owner.into_iter().collect();
+        let ring = KeyRing::new(policy.group, policy.layer2);
         Self {
             core: Core { policy, device, store, out: Queue::default(), seq: 0, msb: 0 },
             attempt: None,
@@ -119,7 +121,7 @@ impl Member {
             announced_again_at: Duration::ZERO,
             proved_instance: None,
             wanted: false,
-            heard_owner,
+            candidates,
             offset: 0,
             reassembly: Reassembly::default(),
             trust_generation,
@@ -436,8 +438,10 @@ impl Member {
             return;
         }
         let known = self.link.as_ref().map(|l| l.bind.owner);
-        if known.is_none() && self.attempt.is_none() {
-            self.heard_owner = Some(source);
+        if known.is_none() && !self.candidates.contains(&source) {
+            // What is there goes first and is not pushed out: the last one has failed already, or came last.
+            self.candidates.truncate(CANDIDATES - 1);
+            self.candidates.push(source);
         }
         // The announcer may be anybody: all it can bring about is one join in 5 s, and the old link stays meanwhile.
         let restarted = known == Some(source) && self.ring.instance() != Some(m.instance);
@@ -477,7 +481,7 @@ impl Member {
             why,
         });
         if self.core.policy.owner.is_none() {
-            self.heard_owner = None;
+            self.candidates.clear();
         }
         if self.wanted && self.core.policy.rejoin && self.attempt.is_none() {
             self.schedule_attempt(now, rng);
@@ -508,3 +512,6 @@ impl Member {
         }
     }
 }
+
+/// Announcers of whom a member tries one after the other: any of them may be forged.
+const CANDIDATES: usize = 4;
