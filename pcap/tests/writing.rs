@@ -86,8 +86,8 @@ fn what_a_format_cannot_say_is_refused() {
         PcapError::Unwritable { found: 4_294_967_296, expected: Expected::AtMost(4_294_967_295), .. }
     ));
     writer.write(0, 4_294_967_295_999_999_999, 0, b"last").unwrap();
-    let too_long = vec![0; 262_145];
-    assert!(matches!(writer.write(0, 0, 0, &too_long), Err(PcapError::Unwritable { found: 262_145, .. })));
+    let too_long = vec![0; 262_209];
+    assert!(matches!(writer.write(0, 0, 0, &too_long), Err(PcapError::Unwritable { found: 262_209, .. })));
     // What was refused left nothing behind.
     let (file, stats) = writer.finish().unwrap();
     assert_eq!(stats.records, 1);
@@ -186,6 +186,6 @@ fn records_rendered_apart_are_those_of_the_writer() {
     records.clear();
     records.push(0, 0, 1, b"x").unwrap();
     assert!(pcap.write_records(records, 0..1).is_err(), "pcap has other records");
-    assert!(records.push(0, 0, 0, &vec![0; 262_145]).is_err());
+    assert!(records.push(0, 0, 0, &vec![0; 262_209]).is_err());
     assert_eq!(records.len(), 1);
 }

@@ -114,10 +114,9 @@ impl Group {
         let admitted = if shown {
             core.flood.admit_source(source, now.monotonic)
         } else {
-            // Where a source has a join under way, only who hears what is sent there begins another: the few that a source
-            // may have are not used up by those who merely name it.
-            let under_way = self.half_open.contains_key(&source);
-            let demanded = core.policy.cookie_always || core.half_open >= COOKIE_FROM || under_way;
+            // Joins that merely name a source do not push out what it began itself: only who hears what is sent there does.
+            let full = self.half_open.get(&source).is_some_and(|l| l.len() >= HALF_OPEN_A_SOURCE);
+            let demanded = core.policy.cookie_always || core.half_open >= COOKIE_FROM || full;
             !demanded && core.flood.admit_stranger(now.monotonic)
         };
         if !admitted {
