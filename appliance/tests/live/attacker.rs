@@ -449,10 +449,10 @@ fn somebody_in_the_path_gets_nowhere() {
     assert!(bridged <= sent + 200, "{bridged} bridged of {sent} sent\n{}", story());
     for (name, receiver) in receivers {
         let a = receiver.stop();
-        // Between a joiner's taking the group key and the owner's hearing of it, group data comes by both ways: within what
-        // is under way, far from anything that was kept.
+        // Between a joiner's taking the group key and the owner's hearing of it, group data comes by both ways, and one of
+        // them can be held back on the way for a while: some seconds at most, far from anything that was kept.
         assert_eq!(a.altered, 0, "{name}: {a:?}");
-        assert!(a.repeated < 50 && a.late < 100, "{name}: {a:?}");
+        assert!(a.repeated < 50 && a.late < 1_000, "{name}: {a:?}");
     }
     // Quiet is quiet: nothing goes round.
     let ear = Eavesdropper::new(&eve);
