@@ -43,6 +43,7 @@ pub(crate) struct Repeat {
     next: Duration,
     wait: Duration,
     left: u8,
+    repeated: u8,
 }
 
 /// What a look at the clock says.
@@ -63,11 +64,16 @@ impl Repeat {
         now: Duration,
     ) -> Self {
         let next = now.saturating_add(timer.first);
-        Self { sdus, lcid, under, next, wait: timer.first, left: timer.sends.saturating_sub(1) }
+        Self { sdus, lcid, under, next, wait: timer.first, left: timer.sends.saturating_sub(1), repeated: 0 }
     }
 
     pub(crate) fn deadline(&self) -> Duration {
         self.next
+    }
+
+    /// How often it was sent after the first time.
+    pub(crate) fn repeated(&self) -> u8 {
+        self.repeated
     }
 
     pub(crate) fn due(&mut self, now: Duration) -> Due {
@@ -78,6 +84,7 @@ impl Repeat {
             return Due::Over;
         }
         self.left -= 1;
+        self.repeated += 1;
         self.wait = self.wait.saturating_mul(2);
         self.next = now.saturating_add(self.wait);
         Due::SendAgain

@@ -222,6 +222,27 @@ fn forged_announcements_do_not_keep_a_member_from_its_owner() {
 }
 
 #[test]
+fn an_announcer_that_never_answers_gives_way_to_one_that_is_heard() {
+    let delay = Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT };
+    let mut w = World::with(1, delay, |_| {}, |p| p.owner = None);
+    w.input(OWNER, Input::Time);
+    let genuine = w.log.sent.iter().find(|f| f.sdu[0] == 0x90).unwrap().clone();
+    let mut random = rng();
+    w.order(member_id(1), Order::Join);
+    // As many as a member remembers, and then silence.
+    for n in 0..4 {
+        w.run.inject(Outgoing { from: member_id(900 + n), ..genuine.clone() }, &mut random);
+    }
+    let began = w.run.now().monotonic;
+    assert!(w.run_until(secs(5), |r| r.agree(OWNER, member_id(1))));
+    let took = w.run.now().monotonic - began;
+    assert!(
+        took < Duration::from_millis(2_500),
+        "1.2 s and what is left until the next announcement: {took:?}"
+    );
+}
+
+#[test]
 fn who_came_by_an_intermediate_is_admitted_once_its_crl_is_there() {
     let mut w = World::new(0, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
     let mut ops = w.lab.root.intermediate("ops", Curve::P256, Validity::days(T, 1_000), &mut rng()).unwrap();

@@ -72,6 +72,12 @@ impl Attempt {
         }
     }
 
+    /// Whether nothing came back for so long that whoever announces itself meanwhile is the better guess.
+    pub(super) fn gives_way_to(&self, announcer: Layer2Id) -> bool {
+        let unanswered = matches!(&self.state, State::Challenge(s) if s.repeat.repeated() >= UNANSWERED);
+        unanswered && announcer != self.owner()
+    }
+
     /// Removes the context of message 5, where there is one.
     fn remove_context(&self, local: Layer2Id, out: &mut Queue) {
         if let State::Confirm(s) = &self.state {
@@ -293,6 +299,13 @@ impl Member {
         }
     }
 
+    /// The next attempt goes to this one.
+    pub(super) fn prefer(&mut self, owner: Layer2Id) {
+        if let Some(at) = self.candidates.iter().position(|c| *c == owner) {
+            self.candidates[..=at].rotate_right(1);
+        }
+    }
+
     pub(super) fn end_attempt(&mut self) {
         if let Some(attempt) = self.attempt.take() {
             attempt.remove_context(self.core.policy.layer2, &mut self.core.out);
@@ -330,5 +343,8 @@ pub(super) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// A whole attempt.
 const WHOLE_ATTEMPT: Duration = Duration::from_secs(10);
+/// Message 1 sent again so often without an answer: 1.2 s. Of several announcers all but one may be forged, and a whole
+/// attempt with each would keep a member out for long.
+const UNANSWERED: u8 = 2;
 /// Announcements bring about one join in this time.
 pub(super) const ANNOUNCED_AGAIN: Duration = Duration::from_secs(5);

@@ -443,6 +443,11 @@ impl Member {
             self.candidates.truncate(CANDIDATES - 1);
             self.candidates.push(source);
         }
+        if known.is_none() && self.attempt.as_ref().is_some_and(|a| a.gives_way_to(source)) {
+            self.end_attempt();
+            self.prefer(source);
+            return self.begin_attempt(now, rng);
+        }
         // The announcer may be anybody: all it can bring about is one join in 5 s, and the old link stays meanwhile.
         let restarted = known == Some(source) && self.ring.instance() != Some(m.instance);
         let found = known.is_none() && self.next_attempt.is_none();
