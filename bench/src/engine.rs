@@ -115,7 +115,8 @@ impl Pair {
             }
             let mut at = arena.as_ptr().align_offset(64).min(64) + 64;
             for i in 0..self.batch_slots {
-                let (len, key) = (lens[n % lens.len()], n % self.keys);
+                // One round goes on with the keys where the one before ended, so that all are met, and each as late as can be.
+                let (len, key) = (lens[n % lens.len()], (self.sent + n) % self.keys);
                 // As near as what the engine is about to seal.
                 arena[at..at + len].copy_from_slice(&sdu[..len]);
                 let address = Address::link(ue(OWNER), ue(key as u32 + 1));
