@@ -168,7 +168,7 @@ impl Engine {
                 self.senders.remove_group(root, &mut self.ciphers);
             }
         } else {
-            self.receivers.set_group(root);
+            self.receivers.set_group(root, &mut self.ciphers);
             if sends_here {
                 self.senders.set_group(root);
             }

@@ -1,15 +1,18 @@
 //! Receiving contexts: which key a frame claims to be under, and what a verified one changes.
 //!
 //! Nothing unauthenticated moves state. A PTK nobody has seen yet is derived on trial, within budgets, and enters the table
-//! only once a frame verified under it; the successor of a sender's newest PTK is derived ahead and costs no budget, so a
-//! flood of invented identities delays nobody who is known.
+//! only once a frame verified under it. A sender that is known, by this or by another PGK of the group, is not delayed by
+//! inventions: the few PTKs that its next frame may well come under are derived ahead and cost no budget, and for others it
+//! has budgets that nobody unknown draws on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+mod known;
 mod ptk;
 mod roots;
 
+use known::{Remembered, SenderState};
 pub(crate) use ptk::Resolved;
 
 use crate::batch::Slot;
@@ -37,7 +40,7 @@ pub struct ReceiveLimits {
     pub kept_ptks: usize,
     /// Unknown PTK identities tried for one known sender.
     pub per_sender: Budget,
-    /// Unknown PTK identities tried by one worker.
+    /// Unknown PTK identities tried by one worker: so many for known senders, and as many for all others together.
     pub per_worker: Budget,
     /// Reading along with a key log: every id is ours, and no frame is our own coming back.
     pub monitor: bool,
@@ -67,23 +70,15 @@ pub(crate) struct Receivers {
     /// Contexts that left the table while frames under them were under way.
     gone: Vec<u32>,
     senders: FastMap<(Address, PgkId), SenderState>,
+    /// Senders known by PGKs that are gone.
+    remembered: FastMap<GroupId, Remembered>,
     groups: FastMap<GroupId, Vec<Arc<GroupRoot>>>,
     links: FastMap<Address, u32>,
     /// Our own Layer-2 ids.
     locals: Arc<BTreeSet<Layer2Id>>,
-    worker_tokens: Option<Tokens>,
+    /// For senders that nobody knows, and for those that are known.
+    worker_tokens: [Option<Tokens>; 2],
     expiry: UnixSeconds,
-}
-
-/// What is known of a sender under one PGK.
-struct SenderState {
-    /// Newest verified identity, or the granter's floor; 0 before any.
-    newest: u16,
-    /// Identities below are refused.
-    oldest: u16,
-    kept: Vec<(u16, u32)>,
-    ahead: Option<u32>,
-    tokens: Tokens,
 }
 
 impl Receivers {
@@ -96,10 +91,11 @@ impl Receivers {
             tentative: Vec::new(),
             gone: Vec::new(),
             senders: FastMap::default(),
+            remembered: FastMap::default(),
             groups: FastMap::default(),
             links: FastMap::default(),
             locals: Arc::default(),
-            worker_tokens: None,
+            worker_tokens: [None; 2],
             expiry: u64::MAX,
         }
     }

@@ -59,14 +59,19 @@ fn receiver() -> (KeyTable, Engine) {
 }
 
 fn frame(source: u32, ptk: u16, sn: u16) -> Vec<u8> {
-    let key = Pgk::new([7; 32]);
+    frame_under(1, source, ptk, sn)
+}
+
+/// Under the PGK with this id, which is made from it.
+fn frame_under(pgk_id: u8, source: u32, ptk: u16, sn: u16) -> Vec<u8> {
+    let key = Pgk::new([6 + pgk_id; 32]);
     let model = ModelFrame {
         address: Address::group(group(9), ue(source)),
         key: ModelKey::Pgk(&key),
         suite: SUITE,
         lcid: Lcid::USER,
         sdu_type: SduType::NonIp,
-        index: 1,
+        index: pgk_id,
         key_id: ptk,
         sn,
         direction: 0,
@@ -137,12 +142,116 @@ fn a_flood_of_invented_identities_delays_nobody_who_is_known() {
         dropped_for_budget += verdicts.iter().filter(|v| **v == Verdict::PtkBudget).count();
     }
     assert!(dropped_for_budget > 2_000, "{dropped_for_budget}");
-    assert_eq!(e.receiving_contexts(), 2, "the newest and the one derived ahead");
+    assert_eq!(e.receiving_contexts(), 3, "the newest, the next, the first of the next grant");
     assert_eq!(
         open(&mut e, &[frame(1, 2, 0)], now(100)),
         [Verdict::Accepted],
         "the next PTK needs no budget"
     );
+}
+
+/// Sixty frames a millisecond, every tag wrong: as senders that are known and as others, under the likeliest identities and under
+/// any. Far above every budget.
+fn flood(pgk_id: u8, known: u32, ms: u64) -> Vec<Vec<u8>> {
+    let invented = |i: u64| {
+        let n = ms * 60 + i;
+        let source = if i % 2 == 0 { 1 + (n / 2) as u32 % known } else { 0x5000 + n as u32 };
+        let ptk = [1, 2, 513, 3 + (n % 1_000) as u16][n as usize / 2 % 4];
+        let mut frame = frame_under(pgk_id, source, ptk, n as u16);
+        frame[30] ^= 0xff;
+        frame
+    };
+    (0..60).map(invented).collect()
+}
+
+fn group_key_of(pgk_id: u8) -> GroupKey {
+    GroupKey { pgk_id: PgkId(pgk_id), pgk: Pgk::new([6 + pgk_id; 32]), ..group_key(2, None) }
+}
+
+fn void(pgk_id: u8) -> Command {
+    Command::VoidGroup { local: ue(2), group: group(9), pgk_id: PgkId(pgk_id), senders: PermittedSender::Any }
+}
+
+/// The flood is under way when the new PGK comes; each sender's very first frame under it is accepted, when the one before is still
+/// there and when it is gone.
+#[test]
+fn a_flood_delays_no_known_sender_under_a_new_pgk() {
+    const KNOWN: u32 = 40;
+    let (mut table, mut e) = receiver();
+    let known: Vec<u32> = (0x100..0x100 + KNOWN).collect();
+    let first =
+        |pgk_id: u8| -> Vec<Vec<u8>> { known.iter().map(|&s| frame_under(pgk_id, s, 1, 0)).collect() };
+    assert!(open(&mut e, &first(1), now(0)).iter().all(|v| *v == Verdict::Accepted));
+    let mut ms = 0;
+    for pgk_id in 2..=4 {
+        if pgk_id > 2 {
+            table.apply(void(pgk_id - 1)).unwrap();
+            table.publish();
+            open(&mut e, &[], now(ms));
+        }
+        table.apply(Command::InstallGroup(group_key_of(pgk_id))).unwrap();
+        table.publish();
+        let mut budget = 0;
+        for genuine in first(pgk_id) {
+            ms += 1;
+            let mut frames = flood(pgk_id, KNOWN, ms);
+            for f in &mut frames[..30] {
+                f[10] = 1; // as the known ones
+            }
+            frames.push(genuine);
+            let verdicts = open(&mut e, &frames, now(ms));
+            assert_eq!(*verdicts.last().unwrap(), Verdict::Accepted, "PGK {pgk_id}, {ms} ms");
+            budget += verdicts.iter().filter(|v| **v == Verdict::PtkBudget).count();
+        }
+        assert!(budget > 500, "there was no flood: {budget}");
+    }
+    // Four PTKs of each are derived ahead at most, whatever is invented.
+    assert!(e.receiving_contexts() <= 2 * 5 * KNOWN as usize, "{}", e.receiving_contexts());
+}
+
+/// A sender that starts anew comes back with its next grant; and one that nobody could foresee is let in as long as nobody
+/// pretends to be it.
+#[test]
+fn a_flood_delays_no_known_sender_that_starts_anew() {
+    let (_, mut e) = receiver();
+    assert_eq!(open(&mut e, &[frame(1, 3, 9), frame(0x10, 3, 9)], now(0)), [Verdict::Accepted; 2]);
+    for ms in 1..=100 {
+        let budget =
+            open(&mut e, &flood(1, 1, ms), now(ms)).iter().filter(|v| **v == Verdict::PtkBudget).count();
+        assert!(ms < 20 || budget > 10, "there was no flood: {budget}");
+    }
+    for (i, ptk) in [513, 514, 515, 1025, 1537].into_iter().enumerate() {
+        let mut frames = flood(1, 1, 200 + i as u64);
+        frames.push(frame(1, ptk, 0));
+        let verdicts = open(&mut e, &frames, now(101));
+        assert_eq!(*verdicts.last().unwrap(), Verdict::Accepted, "PTK {ptk}");
+    }
+    for ptk in [77, 300, 777] {
+        let mut frames = flood(1, 1, 300);
+        frames.push(frame(0x10, ptk, 0));
+        assert_eq!(*open(&mut e, &frames, now(101)).last().unwrap(), Verdict::Accepted, "PTK {ptk}");
+    }
+}
+
+#[test]
+fn floors_close_recorded_frames_under_a_ptk_derived_ahead() {
+    let (mut table, mut e) = receiver();
+    assert_eq!(open(&mut e, &[frame(1, 10, 40_000)], now(0)), [Verdict::Accepted]);
+    assert_eq!(e.receiving_contexts(), 2, "PTK 11 is derived");
+    let mut tell = |ptk: u16, next_sn: u32, e: &mut Engine| {
+        let floors = vec![Floor { sender: ue(1), ptk_id: PtkId::new(ptk).unwrap(), next_sn }];
+        table.apply(Command::InstallGroup(GroupKey { floors, ..group_key(2, None) })).unwrap();
+        table.publish();
+        open(e, &[], now(0));
+    };
+    tell(11, 10, &mut e);
+    assert_eq!(open(&mut e, &[frame(1, 11, 9)], now(0)), [Verdict::TooOld]);
+    tell(11, 20, &mut e);
+    assert_eq!(open(&mut e, &[frame(1, 11, 19)], now(0)), [Verdict::TooOld]);
+    tell(12, 5, &mut e);
+    let verdicts =
+        open(&mut e, &[frame(1, 11, 20), frame(1, 12, 4), frame(1, 12, 5), frame(1, 13, 0)], now(0));
+    assert_eq!(verdicts, [Verdict::TooOldKey, Verdict::TooOld, Verdict::Accepted, Verdict::Accepted]);
 }
 
 #[test]

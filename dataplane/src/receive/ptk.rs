@@ -1,10 +1,8 @@
 //! PTKs that control never hears of: derived on trial for the first frame under them, or ahead, and what their first verified
 //! frame changes.
 
+use super::known::MAX_AHEAD;
 use super::*;
-
-/// A jump of the PTK identity farther than this needs floors from the granter. Source: `design.md` section 4.
-const MAX_PTK_JUMP: u16 = 1_024;
 
 /// What a stage does with a frame whose context is not in the table.
 pub(crate) enum Resolved {
@@ -59,8 +57,8 @@ impl Receivers {
         if now > root.not_after {
             return Ok(Resolved::Drop(Verdict::KeyExpired));
         }
-        match self.admit_ptk(key, &root, now_ns) {
-            Ok(()) => {}
+        let standing = match self.admit_ptk(key, &root, now_ns) {
+            Ok(standing) => standing,
             Err(verdict) => {
                 if verdict == Verdict::PtkTooFar {
                     let hint =
@@ -71,13 +69,19 @@ impl Receivers {
                 }
                 return Ok(Resolved::Drop(verdict));
             }
-        }
+        };
         let Some(ptk_id) = PtkId::new(key.key_id()) else { return Ok(Resolved::Drop(Verdict::Reserved)) };
         if self.limits.monitor {
             return self.derive_rivals(key, ptk_id, ciphers);
         }
-        let context = self.derive(&root, address, ptk_id, Standing::Tentative, ciphers)?;
-        self.tentative.push(context);
+        let context = self.derive(&root, address, ptk_id, standing, ciphers)?;
+        match self.senders.get_mut(&(address, root.pgk_id)) {
+            Some(state) if standing == Standing::Ahead => {
+                state.ahead.push(context);
+                self.enter(key, context);
+            }
+            _ => self.tentative.push(context),
+        }
         Ok(Resolved::Context(context))
     }
 
@@ -118,32 +122,31 @@ impl Receivers {
         if self.rivals.is_empty() { None } else { self.rivals.get(&key).map(|r| &r[..]) }
     }
 
-    /// Whether an identity that is in no context may be tried.
-    fn admit_ptk(&mut self, key: ReceiveKey, root: &GroupRoot, now_ns: u64) -> Result<(), Verdict> {
-        let id = key.key_id();
-        let limits = self.limits;
-        let state = self.senders.get_mut(&(key.address, root.pgk_id));
-        if root.suite.has_integrity() && !limits.monitor {
-            let floor = root.floors.iter().find(|f| f.sender == key.address.source());
-            let (newest, oldest) = match (&state, floor) {
-                (Some(s), _) => (s.newest, s.oldest),
-                (None, Some(f)) => (f.ptk_id.get(), f.ptk_id.get()),
-                (None, None) => (0, 0),
-            };
-            if id < oldest {
+    /// Whether an identity that is in no context may be derived: on trial, or to stay where a known sender is expected under it.
+    fn admit_ptk(&mut self, key: ReceiveKey, root: &GroupRoot, now_ns: u64) -> Result<Standing, Verdict> {
+        let (id, limits) = (key.key_id(), self.limits);
+        let named = (key.address, root.pgk_id);
+        let proves = root.suite.has_integrity() && !limits.monitor;
+        let floor = root.floors.iter().find(|f| f.sender == key.address.source());
+        let known = self.senders.contains_key(&named) || (proves && self.is_known(key.address, root));
+        if known {
+            let state = self.senders.entry(named).or_insert_with(|| SenderState::new(&limits, floor, now_ns));
+            if proves && id < state.oldest {
                 return Err(Verdict::TooOldKey);
             }
-            if newest != 0 && id > newest.saturating_add(MAX_PTK_JUMP) {
+            if proves && state.newest != 0 && !state.is_within_jump(id) {
                 return Err(Verdict::PtkTooFar);
             }
+            if proves && state.expects(id) && state.ahead.len() < MAX_AHEAD {
+                return Ok(Standing::Ahead);
+            }
+            if !state.tokens.take(limits.per_sender, now_ns) {
+                return Err(Verdict::PtkBudget);
+            }
         }
-        if let Some(state) = state
-            && !state.tokens.take(limits.per_sender, now_ns)
-        {
-            return Err(Verdict::PtkBudget);
-        }
-        let worker = self.worker_tokens.get_or_insert_with(|| Tokens::full(limits.per_worker, now_ns));
-        if worker.take(limits.per_worker, now_ns) { Ok(()) } else { Err(Verdict::PtkBudget) }
+        let worker = self.worker_tokens[usize::from(known)]
+            .get_or_insert_with(|| Tokens::full(limits.per_worker, now_ns));
+        if worker.take(limits.per_worker, now_ns) { Ok(Standing::Tentative) } else { Err(Verdict::PtkBudget) }
     }
 
     pub(super) fn derive(
@@ -206,18 +209,12 @@ impl Receivers {
             self.enter(id, context);
             self.tentative.retain(|&t| t != context);
         }
-        let new_sender = !self.senders.contains_key(&state_key);
-        let state = self.senders.entry(state_key).or_insert_with(|| SenderState {
-            newest: 0,
-            oldest: 0,
-            kept: Vec::with_capacity(limits.kept_ptks + 1),
-            ahead: None,
-            tokens: Tokens::full(limits.per_sender, 0),
+        let known = self.senders.contains_key(&state_key);
+        let state = self.senders.entry(state_key).or_insert_with(|| {
+            let floor = root.floors.iter().find(|f| f.sender == source);
+            SenderState::new(&limits, floor, 0)
         });
-        if new_sender {
-            if let Some(f) = root.floors.iter().find(|f| f.sender == source) {
-                (state.newest, state.oldest) = (f.ptk_id.get(), f.ptk_id.get());
-            }
+        if !std::mem::replace(&mut state.met, true) {
             events.push(Event::GroupFirstVerified {
                 local: root.local,
                 group,
@@ -227,12 +224,12 @@ impl Receivers {
         }
         if standing == Standing::Tentative {
             state.tokens.give_back();
-            if let Some(worker) = &mut self.worker_tokens {
+            if let Some(worker) = &mut self.worker_tokens[usize::from(known)] {
                 worker.give_back();
             }
         }
         if standing == Standing::Ahead {
-            state.ahead = None;
+            state.ahead.retain(|&a| a != context);
         }
         if standing != Standing::Entered {
             state.kept.push((id.key_id(), context));
@@ -258,9 +255,13 @@ impl Receivers {
                 let floor = Floor { sender: source, ptk_id, next_sn: sn as u32 + 1 };
                 events.push(Event::NewestPtk { local: root.local, group, pgk_id: root.pgk_id, floor });
             }
-            // An identity derived ahead of an older newest is no longer the next one. Frames under it that are under
+            // An identity derived ahead of an older newest may no longer be expected. Frames under it that are under
             // way are still tried, as they would be if they came later.
-            if let Some(stale) = state.ahead.take() {
+            let ahead = std::mem::take(&mut state.ahead);
+            let (expected, stale): (Vec<_>, Vec<_>) =
+                ahead.into_iter().partition(|&a| state.expects(self.contexts[a].id().key_id()));
+            state.ahead = expected;
+            for stale in stale {
                 self.contexts[stale].standing = Standing::Tentative;
                 self.leave(stale);
                 self.tentative.push(stale);
@@ -278,24 +279,35 @@ impl Receivers {
             }
         }
         let newest = !integrity || id.key_id() == state.newest;
-        if sn as u32 >= SN_HALF && newest && state.ahead.is_none() {
-            let next = PtkId::new(id.key_id()).and_then(PtkId::next);
-            let fresh =
-                next.filter(|n| self.find(ReceiveKey::new(id.address, id.index(), n.get())).is_none());
-            // Without a kernel for the suite there would be no context under way either.
-            if let Some(next) = fresh
-                && let Ok(ahead) = self.derive(&root, id.address, next, Standing::Ahead, ciphers)
-            {
-                self.enter(self.contexts[ahead].id(), ahead);
-                if let Some(state) = self.senders.get_mut(&state_key) {
-                    state.ahead = Some(ahead);
-                }
-            }
+        if sn as u32 >= SN_HALF && newest {
+            self.derive_successor(&root, id, ciphers);
         }
         // Newest no more, or the successor is there: nothing else can follow from this context's frames.
-        let done = !newest || self.senders.get(&state_key).is_some_and(|s| s.ahead.is_some());
-        if integrity && sn as u32 >= SN_HALF && done {
+        if integrity && sn as u32 >= SN_HALF && (!newest || self.successor(id).is_some()) {
             self.contexts[context].usual_end = ReceiveContext::NEARLY_ALL;
+        }
+    }
+
+    fn successor(&self, id: ReceiveKey) -> Option<u32> {
+        let next = PtkId::new(id.key_id()).and_then(PtkId::next)?;
+        self.find(ReceiveKey::new(id.address, id.index(), next.get()))
+    }
+
+    /// Derives the PTK after this one, if it is not there.
+    fn derive_successor(&mut self, root: &GroupRoot, id: ReceiveKey, ciphers: &mut Ciphers) {
+        let Some(next) = PtkId::new(id.key_id()).and_then(PtkId::next) else { return };
+        // Without integrity any identity passes for the newest, so that there is one successor at a time.
+        let at_most = if root.suite.has_integrity() { MAX_AHEAD } else { 1 };
+        let ahead = self.senders.get(&(id.address, root.pgk_id)).map_or(0, |s| s.ahead.len());
+        if ahead >= at_most || self.successor(id).is_some() {
+            return;
+        }
+        // Without a kernel for the suite there would be no context under way either.
+        if let Ok(ahead) = self.derive(root, id.address, next, Standing::Ahead, ciphers) {
+            self.enter(self.contexts[ahead].id(), ahead);
+            if let Some(state) = self.senders.get_mut(&(id.address, root.pgk_id)) {
+                state.ahead.push(ahead);
+            }
         }
     }
 

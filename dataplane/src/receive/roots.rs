@@ -35,10 +35,7 @@ impl Receivers {
     pub(crate) fn remove_link(&mut self, root: &LinkRoot, ciphers: &mut Ciphers) {
         let address = Address::link(root.local, root.peer);
         if let Some(context) = self.find(ReceiveKey::new(address, 0, root.id.get())) {
-            self.leave(context);
-            if let Some(c) = self.contexts.remove(context) {
-                ciphers.remove(c.suite, c.key);
-            }
+            self.erase(context, ciphers);
         }
         if let Some(n) = self.links.get_mut(&address) {
             *n -= 1;
@@ -52,7 +49,7 @@ impl Receivers {
         self.locals = locals;
     }
 
-    pub(crate) fn set_group(&mut self, root: &Arc<GroupRoot>) {
+    pub(crate) fn set_group(&mut self, root: &Arc<GroupRoot>, ciphers: &mut Ciphers) {
         let roots = self.groups.entry(root.group).or_default();
         match roots.iter_mut().find(|r| r.serial == root.serial) {
             Some(r) => *r = root.clone(),
@@ -63,11 +60,24 @@ impl Receivers {
             let address = Address::group(root.group, floor.sender);
             if let Some(state) = self.senders.get_mut(&(address, root.pgk_id)) {
                 // What was verified here has its window and goes on; what never was, and lies below, is a replay.
-                if floor.ptk_id.get() > state.newest {
-                    state.newest = floor.ptk_id.get();
+                let told = floor.ptk_id.get();
+                if told >= state.newest && state.kept.iter().all(|k| k.0 != told) {
+                    state.newest = told;
                     state.oldest = state.oldest.max(state.newest);
+                    // So is what comes under a PTK that was derived ahead and nothing was verified under.
+                    for context in std::mem::take(&mut state.ahead) {
+                        self.erase(context, ciphers);
+                    }
                 }
             }
+        }
+    }
+
+    /// Takes a context out of the table, and erases its key.
+    fn erase(&mut self, context: u32, ciphers: &mut Ciphers) {
+        self.leave(context);
+        if let Some(c) = self.contexts.remove(context) {
+            ciphers.remove(c.suite, c.key);
         }
     }
 
@@ -92,6 +102,7 @@ impl Receivers {
     fn forget_senders(&mut self, root: &GroupRoot, ciphers: &mut Ciphers) {
         let of_root =
             |a: &Address| a.destination() == Destination::Group(root.group) && root.permits(a.source());
+        self.remember(root, of_root);
         self.senders.retain(|(address, id), _| !(of_root(address) && *id == root.pgk_id));
         let stale: Vec<u32> = self
             .contexts
@@ -100,10 +111,7 @@ impl Receivers {
             .map(|(i, _)| i)
             .collect();
         for context in stale {
-            self.leave(context);
-            if let Some(c) = self.contexts.remove(context) {
-                ciphers.remove(c.suite, c.key);
-            }
+            self.erase(context, ciphers);
         }
     }
 
@@ -126,6 +134,7 @@ impl Receivers {
         let mut floors = Vec::new();
         for ((address, id), state) in &self.senders {
             if *id == pgk_id
+                && state.met
                 && address.destination() == Destination::Group(group)
                 && let Some(ptk_id) = PtkId::new(state.newest)
             {
