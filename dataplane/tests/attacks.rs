@@ -155,7 +155,7 @@ fn a_flood_of_invented_identities_delays_nobody_who_is_known() {
 fn flood(pgk_id: u8, known: u32, ms: u64) -> Vec<Vec<u8>> {
     let invented = |i: u64| {
         let n = ms * 60 + i;
-        let source = if i % 2 == 0 { 1 + (n / 2) as u32 % known } else { 0x5000 + n as u32 };
+        let source = if i.is_multiple_of(2) { 1 + (n / 2) as u32 % known } else { 0x5000 + n as u32 };
         let ptk = [1, 2, 513, 3 + (n % 1_000) as u16][n as usize / 2 % 4];
         let mut frame = frame_under(pgk_id, source, ptk, n as u16);
         frame[30] ^= 0xff;

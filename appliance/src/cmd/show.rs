@@ -74,7 +74,7 @@ impl Daemon {
             (Shown::Json, _) => {
                 print(&serde_json::json!({ "version": VERSION, "result": body }).to_string())?
             }
-            (Shown::Table, Body::Done(said)) => print(&said)?,
+            (Shown::Table, Body::Done(said)) => print(said)?,
             (Shown::Table, _) => {}
         }
         Ok(Exit::Ok)
