@@ -19,6 +19,7 @@ use crate::ids::Layer2Id;
 
 pub mod af_packet;
 pub mod af_xdp;
+mod backlog;
 mod error;
 mod filter;
 mod handover;
@@ -32,6 +33,7 @@ pub mod pnet;
 pub mod probe;
 mod sender;
 mod socket;
+pub mod steer;
 pub mod tun;
 pub mod udp;
 
@@ -135,13 +137,16 @@ impl TxOutcome {
     }
 }
 
-/// Totals of a port. What was offered to it is `received + kernel_drops + refused`.
+/// Totals of a port. What was offered to it is `received + kernel_drops + interface_drops + refused`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct PortCounters {
     /// Frames put into batches.
     pub received: u64,
     /// Frames dropped because the port was not read fast enough, nearly always by the kernel.
     pub kernel_drops: u64,
+    /// Frames dropped by the kernel on the interface, before any socket: its backlog was full. Those of protocols that nobody
+    /// here takes are among them. One port tells for all workers of an interface.
+    pub interface_drops: u64,
     /// Frames that the port itself refused: longer than its buffers or than any batch.
     pub refused: u64,
     /// Frames given to it for sending, by outcome.

@@ -11,6 +11,7 @@ use pc5_dataplane::io::af_xdp::Queue;
 use pc5_dataplane::io::netns::Namespace;
 use pc5_dataplane::io::pnet::Pnet;
 use pc5_dataplane::io::probe::{self, Choice, Request, Way};
+use pc5_dataplane::io::steer::{Standing, Steer, Steering};
 use pc5_dataplane::io::tun::{Kind, Tun, fitting_mtu};
 use pc5_dataplane::io::{Interface, Link, PacketIo, Share, Traffic, TxOutcome};
 use pc5_dataplane::pdu::{Address, parse};
@@ -472,8 +473,13 @@ fn programs_talk_through_a_device() {
 #[test]
 fn the_best_way_is_taken_and_says_what_it_lacks() {
     let Some((a, b)) = wire("the_best_way_is_taken_and_says_what_it_lacks") else { return };
-    let request =
-        |name: &str, choice| Request { choice, raw: Some(Settings::new(name)), udp: None, workers: 2 };
+    let request = |name: &str, choice| Request {
+        choice,
+        raw: Some(Settings::new(name)),
+        udp: None,
+        workers: 2,
+        steer: Steer::Off,
+    };
     let make = |ns: &Namespace, request: &Request| ns.inside(|| probe::open(request)).unwrap().unwrap();
     let ways = [Way::AfPacket, Way::Pnet, Way::AfXdp].map(Choice::Only);
     for choice in ways.into_iter().chain([Choice::Auto]) {
@@ -497,6 +503,104 @@ fn the_best_way_is_taken_and_says_what_it_lacks() {
         let got: usize = far.data.iter_mut().map(|port| drain(port.as_mut(), 80).len()).sum();
         assert_eq!(got, 80, "{choice:?}");
     }
+}
+
+/// `rps_cpus` of a receive queue, as `ip netns exec` shows it; written first, if there is something to write.
+fn rps_cpus(ns: &Namespace, interface: &str, queue: usize, write: Option<&str>) -> String {
+    let file = format!("/sys/class/net/{interface}/queues/rx-{queue}/rps_cpus");
+    let script =
+        write.map_or_else(|| format!("cat {file}"), |mask| format!("echo {mask} > {file} && cat {file}"));
+    let out = std::process::Command::new("ip")
+        .args(["netns", "exec", ns.name(), "sh", "-c", &script])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).trim().replace(',', "").trim_start_matches('0').to_owned()
+}
+
+#[test]
+fn receiving_is_steered_once_and_put_back() {
+    let Some((a, b)) = wire("receiving_is_steered_once_and_put_back") else { return };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let open = |steer, workers| {
+        let raw = Some(Settings::new("air1"));
+        let request = Request { choice: Choice::Auto, raw, udp: None, workers, steer };
+        b.inside(|| probe::open(&request)).unwrap().unwrap()
+    };
+    let now = || rps_cpus(&b, "air1", 0, None);
+    let ports = open(Steer::Auto, 1);
+    if processors > 1 {
+        let Standing::To(cpus) = ports.steering.standing().clone() else {
+            panic!("{}", ports.steering.standing())
+        };
+        let [cpu] = cpus[..] else { panic!("{cpus:?}") };
+        assert_eq!(u64::from_str_radix(&now(), 16).unwrap(), 1 << cpu);
+        // Frames come as ever, and a second port on the interface leaves alone what the first has set.
+        let mut near = open_at(&a, Steer::Off);
+        let mut far = ports;
+        near.data[0].tx(&sealed(&[frame(link(), 1, 1, 200)])).unwrap();
+        assert_eq!(drain(far.data[0].as_mut(), 1).len(), 1);
+        let standing = b.inside(|| open(Steer::Auto, 1).steering.standing().clone()).unwrap();
+        assert!(matches!(&standing, Standing::Left(why) if why.contains("already")), "{standing}");
+        assert!(!now().is_empty(), "still set");
+        drop(far);
+    } else {
+        assert!(matches!(ports.steering.standing(), Standing::Left(_)));
+    }
+    assert_eq!(now(), "", "put back");
+
+    // Off, or a worker on each processor: nothing is touched.
+    assert_eq!(open(Steer::Off, 1).steering.standing(), &Standing::Off);
+    let ports = open(Steer::Auto, processors);
+    assert!(matches!(ports.steering.standing(), Standing::Left(_)), "{}", ports.steering.standing());
+    assert_eq!(now(), "");
+    drop(ports);
+
+    // Named processors are taken at their word, those that are not there are refused in words.
+    let mut ports = open(Steer::To(vec![0]), processors);
+    assert_eq!((ports.steering.standing(), now().as_str()), (&Standing::To(vec![0]), "1"));
+    ports.steering.put_back().unwrap();
+    assert_eq!(now(), "");
+    let ports = open(Steer::To(vec![1_000]), 1);
+    let Standing::Left(why) = ports.steering.standing() else { panic!("{}", ports.steering.standing()) };
+    assert!(why.contains("as root: echo "), "{why}");
+    drop(ports);
+
+    // What an operator has set stays, before and after.
+    assert_eq!(rps_cpus(&b, "air1", 0, Some("1")), "1");
+    for steer in [Steer::Auto, Steer::All, Steer::To(vec![0])] {
+        assert!(matches!(open(steer, 1).steering.standing(), Standing::Left(_)));
+        assert_eq!(now(), "1");
+    }
+    rps_cpus(&b, "air1", 0, Some("0"));
+    let ports = open(Steer::All, 1);
+    assert!(matches!(ports.steering.standing(), Standing::To(cpus) if cpus.len() == processors));
+    if processors > 1 {
+        assert_eq!(rps_cpus(&b, "air1", 0, Some("2")), "2");
+        drop(ports);
+        assert_eq!(now(), "2", "set by somebody else since");
+    }
+}
+
+fn open_at(ns: &Namespace, steer: Steer) -> probe::Ports {
+    let request =
+        Request { choice: Choice::Auto, raw: Some(Settings::new("air0")), udp: None, workers: 1, steer };
+    ns.inside(|| probe::open(&request)).unwrap().unwrap()
+}
+
+#[test]
+fn several_receive_queues_are_left_to_their_interrupts() {
+    let Some((a, _b)) = wire("several_receive_queues_are_left_to_their_interrupts") else { return };
+    a.ip("link add wide0 numrxqueues 2 type veth peer name wide1").unwrap();
+    let set =
+        |steer: Steer| a.inside(|| Steering::set(&Interface::find("wide0").unwrap(), &steer, 1)).unwrap();
+    let auto = set(Steer::Auto);
+    assert!(matches!(auto.standing(), Standing::Left(_)), "{}", auto.standing());
+    let all = set(Steer::All);
+    assert!(matches!(all.standing(), Standing::To(_)), "{}", all.standing());
+    assert!((0..2).all(|queue| !rps_cpus(&a, "wide0", queue, None).is_empty()));
+    drop(all);
+    assert!((0..2).all(|queue| rps_cpus(&a, "wide0", queue, None).is_empty()));
 }
 
 #[test]

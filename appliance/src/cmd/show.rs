@@ -209,11 +209,17 @@ fn runtime_text(out: &mut String, r: &Runtime) {
             "port",
             format!(
                 "{} {}: link {}, received {}, sent {}, kernel drops {}",
-                p.traffic, p.name, p.link, p.received, p.sent, p.kernel_drops
+                p.traffic,
+                p.name,
+                p.link,
+                p.received,
+                p.sent,
+                p.kernel_drops + p.interface_drops
             ),
         );
     }
     line("port way", r.way.clone());
+    line("steering", r.steering.clone());
     for why in &r.refused {
         line("not taken", why.clone());
     }

@@ -54,6 +54,8 @@ pub(crate) struct Facts {
     /// Way of the ports, and why there is no better one.
     pub way: String,
     pub refused: Vec<String>,
+    /// Which processors do the kernel's work of receiving.
+    pub steering: String,
     /// Whom this device believes.
     pub trust: SharedTrust,
     /// How it stands with the home network, where one is configured.

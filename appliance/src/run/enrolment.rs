@@ -329,6 +329,7 @@ fn configured(config: &Config) -> Screen {
         privileges: PrivilegesStatus { user: "as started".into(), ..PrivilegesStatus::default() },
         way: "not opened: the device has no certificate yet".into(),
         refused: Vec::new(),
+        steering: "not opened".into(),
         late_entry_ms: None,
         discrepancies: Vec::new(),
         notices: std::collections::BTreeMap::new(),

@@ -39,8 +39,9 @@ use pc5_control::store::sqlite::SqliteStore;
 use pc5_control::store::{MemoryStore, SharedStore, Store};
 use pc5_dataplane::engine::{Engine, EngineConfig};
 use pc5_dataplane::ids::{GroupId, Layer2Id};
+use pc5_dataplane::io::steer::{Standing, Steer, Steering};
 use pc5_dataplane::io::tun::Tun;
-use pc5_dataplane::io::{PacketIo, Peers, af_packet, probe, udp};
+use pc5_dataplane::io::{Interface, PacketIo, Peers, af_packet, probe, udp};
 use pc5_dataplane::keys::table::KeyTable;
 use pc5_dataplane::share::Share;
 use tracing::{info, warn};
@@ -92,7 +93,8 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
             ues.iter().map(|ue| group_keys::read(&ue.group_keys)).collect::<anyhow::Result<Vec<_>>>()?
         }
     };
-    let Opened { way, refused, signalling, data: data_ports } = open_port(&config.port, config.workers)?;
+    let Opened { way, refused, mut steering, signalling, data: data_ports } =
+        open_port(&config.port, config.workers)?;
     let longest = data_ports.iter().map(|port| port.max_frame()).min().unwrap_or(0);
     let max_frame = longest.min(signalling.max_frame());
     let key_log = match &config.key_log {
@@ -185,7 +187,18 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     info!(%identity, admin = %config.admin.display(), "running");
 
     let state = config.state.map_or_else(|| "memory".to_owned(), |p| p.display().to_string());
-    let facts = Facts { identity, groups, state, privileges, way, refused, trust, network, events };
+    let facts = Facts {
+        identity,
+        groups,
+        state,
+        privileges,
+        way,
+        refused,
+        steering: steering.standing().to_string(),
+        trust,
+        network,
+        events,
+    };
     let mut control =
         Control::new(procedure, table, (data.clone(), control_inbox), facts, key_log, reloader, began);
     control.beats(control_pulse);
@@ -196,6 +209,9 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     for thread in threads {
         // What panicked there has been told on standard error.
         let _ = thread.join();
+    }
+    if let Err(e) = steering.put_back() {
+        info!("receive steering stays as it was set, since rights were given up: {e}");
     }
     info!("ended");
     result
@@ -268,6 +284,7 @@ fn membership(
 struct Opened {
     way: String,
     refused: Vec<String>,
+    steering: Steering,
     signalling: Box<dyn PacketIo>,
     /// One a worker.
     data: Vec<Box<dyn PacketIo>>,
@@ -275,10 +292,10 @@ struct Opened {
 
 fn open_port(port: &Port, workers: usize) -> anyhow::Result<Opened> {
     let request = match port {
-        Port::Raw { choice, interface, vlan, receive } => {
+        Port::Raw { choice, interface, vlan, receive, steer } => {
             let raw =
                 af_packet::Settings { tag: *vlan, receive: *receive, ..af_packet::Settings::new(interface) };
-            probe::Request { choice: *choice, raw: Some(raw), udp: None, workers }
+            probe::Request { choice: *choice, raw: Some(raw), udp: None, workers, steer: steer.clone() }
         }
         Port::Udp { bind, peers } => {
             let udp = udp::Settings { bind: *bind, ..udp::Settings::new(Peers::new(peers.iter().copied())) };
@@ -287,10 +304,11 @@ fn open_port(port: &Port, workers: usize) -> anyhow::Result<Opened> {
                 raw: None,
                 udp: Some(udp),
                 workers,
+                steer: Steer::Off,
             }
         }
     };
-    let probe::Ports { way, data, signalling, refused } = probe::open(&request)?;
+    let probe::Ports { way, data, signalling, refused, steering } = probe::open(&request)?;
     refused.iter().for_each(|r| info!("not taken: {r}"));
     if data.len() != workers {
         bail!(
@@ -301,8 +319,18 @@ fn open_port(port: &Port, workers: usize) -> anyhow::Result<Opened> {
     }
     let names: Vec<_> = data.iter().map(|port| port.name()).collect();
     info!(%way, data = names.join(", "), signalling = signalling.name(), "port");
+    info!("receive steering: {}", steering.standing());
     let refused = refused.iter().map(ToString::to_string).collect();
-    Ok(Opened { way: way.to_string(), refused, signalling, data })
+    Ok(Opened { way: way.to_string(), refused, steering, signalling, data })
+}
+
+/// What receive steering would come to if the port were opened now; `None` for ports without interface.
+pub(crate) fn steering(port: &Port, workers: usize) -> Option<String> {
+    let Port::Raw { interface, steer, .. } = port else { return None };
+    Some(match Interface::find(interface) {
+        Ok(interface) => Steering::foresee(&interface, steer, workers).to_string(),
+        Err(e) => Standing::Left(e.to_string()).to_string(),
+    })
 }
 
 fn signals(control: ControlHandle) -> anyhow::Result<()> {

@@ -30,6 +30,9 @@ pub(crate) struct PortStatus {
     pub max_frame: usize,
     pub received: u64,
     pub kernel_drops: u64,
+    /// Before any socket, those of other protocols included; told by one port for the interface.
+    #[serde(default)]
+    pub interface_drops: u64,
     pub refused: u64,
     pub sent: u64,
     pub overload: u64,
@@ -47,6 +50,7 @@ impl PortStatus {
             max_frame,
             received: c.received,
             kernel_drops: c.kernel_drops,
+            interface_drops: c.interface_drops,
             refused: c.refused,
             sent: c.tx.sent,
             overload: c.tx.overload,
@@ -181,6 +185,7 @@ impl DataStatus {
         for p in &self.ports {
             let port = [
                 ("kernel_drops", p.kernel_drops),
+                ("interface_drops", p.interface_drops),
                 ("refused", p.refused),
                 ("overload", p.overload),
                 ("too_long", p.too_long),
@@ -202,7 +207,7 @@ impl DataStatus {
 
     /// Frames that came to the ports, those that were dropped before they were taken included.
     pub(crate) fn offered(&self) -> u64 {
-        self.ports.iter().map(|p| p.received + p.kernel_drops + p.refused).sum()
+        self.ports.iter().map(|p| p.received + p.kernel_drops + p.interface_drops + p.refused).sum()
     }
 
     /// What does not add up; nothing when all is well.
@@ -417,6 +422,9 @@ pub(crate) struct Runtime {
     /// Way of the ports, and why there is no better one.
     pub way: String,
     pub refused: Vec<String>,
+    /// Which processors do the kernel's work of receiving, or why that was left alone.
+    #[serde(default)]
+    pub steering: String,
     /// UE: from the beginning of the last join to the first verified frame of the group.
     pub late_entry_ms: Option<u64>,
     /// What does not add up.
@@ -492,6 +500,7 @@ pub(crate) struct Drops {
     pub totals: BTreeMap<String, u64>,
     /// Frames that came to the ports since the start, those that the kernel dropped included.
     pub offered: u64,
-    /// What of them verified; the rest is among `totals` as `port-… kernel_drops`, `port-… refused` and `open …`.
+    /// What of them verified; the rest is among `totals` as `port-… kernel_drops`, `port-… interface_drops`,
+    /// `port-… refused` and `open …`.
     pub verified: u64,
 }

@@ -94,13 +94,16 @@ impl Account {
         let totals = drops["totals"].as_object().unwrap();
         let one = |cause: &str| totals.get(cause).and_then(Value::as_u64).unwrap_or(0);
         let received = |cause: &str| {
-            cause.starts_with("open ") || cause.ends_with(" kernel_drops") || cause.ends_with(" refused")
+            cause.starts_with("open ")
+                || cause.ends_with(" kernel_drops")
+                || cause.ends_with(" interface_drops")
+                || cause.ends_with(" refused")
         };
         Self {
             offered: drops["offered"].as_u64().unwrap(),
             verified: drops["verified"].as_u64().unwrap(),
             forged: one("open forged"),
-            shed: one("port-data kernel_drops"),
+            shed: one("port-data kernel_drops") + one("port-data interface_drops"),
             dropped: totals.iter().filter(|(c, _)| received(c)).map(|(_, n)| n.as_u64().unwrap()).sum(),
         }
     }

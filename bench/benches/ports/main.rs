@@ -69,8 +69,13 @@ impl Plan {
 
     fn run(&self, pairs: &mut Vec<Pair<'_>>) -> Fallible<()> {
         pairs.retain(|p| self.wants(p));
-        for _ in 0..self.rounds {
-            for pair in pairs.iter_mut() {
+        for round in 0..self.rounds {
+            // To and fro: what wears off or heats up during a round meets all alike.
+            let mut order: Vec<_> = pairs.iter_mut().collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for pair in order {
                 pair.run(self.round)?;
             }
         }
@@ -105,57 +110,53 @@ impl Plan {
     }
 }
 
-/// `rate` is by the clock on the wall; `a core` is what the busier thread would do with a core to itself, in the median
-/// round and in the best one: on a machine that has other work only these mean something.
+/// `rate` is by the clock on the wall, `a core` is what the busier thread would do with a core to itself: on a machine that has
+/// other work only this means something, but what the kernel does on another core is in neither thread's time. `machine` is
+/// what all cores worked a frame, and is right on a machine without other work.
 fn print(pairs: &[Pair<'_>]) {
     let Some(first) = pairs.first() else { return };
     let base = pairs.iter().find(|p| p.name == pairs::BASELINE);
-    let (base_median, base_best) = base.map_or((f64::NAN, f64::NAN), |p| (median(p, Round::a_core), best(p)));
+    let base = |of: fn(&Round) -> f64| base.map_or(f64::NAN, |p| median(p, of));
+    let (base_rate, base_core) = (base(|r| r.mframes), base(Round::a_core));
     println!(
-        "\n{}: Mframes/s, ns/frame{:20}rate  a core   ratio    best   ratio  sender  receiver    lost",
+        "\n{}: Mframes/s, ns/frame{:20}rate   ratio  a core   ratio  sender  receiver  machine    lost",
         first.lengths.0, ""
     );
     for pair in pairs {
         println!(
-            "{:<33} {:8.3} {:7.3} {:7.2} {:7.3} {:7.2} {:7.0} {:9.0} {:6.1} %",
+            "{:<33} {:8.3} {:7.2} {:7.3} {:7.2} {:7.0} {:9.0} {:8.0} {:6.1} %",
             pair.name,
             median(pair, |r| r.mframes),
+            median(pair, |r| r.mframes) / base_rate,
             median(pair, Round::a_core),
-            median(pair, Round::a_core) / base_median,
-            best(pair),
-            best(pair) / base_best,
+            median(pair, Round::a_core) / base_core,
             median(pair, |r| r.sender_ns),
             median(pair, |r| r.receiver_ns),
+            median(pair, |r| r.machine_ns),
             median(pair, |r| r.lost),
         );
     }
 }
 
-/// What the project asks for, by the medians of what a core does.
+/// What the project asks for, by the medians of the clock and of what a core does.
 fn print_bars(pairs: &[Pair<'_>]) {
-    let a_core = |name: &str| pairs.iter().find(|p| p.name == name).map(|p| median(p, Round::a_core));
+    let value =
+        |name: &str, of: fn(&Round) -> f64| pairs.iter().find(|p| p.name == name).map(|p| median(p, of));
     let ratio = |what: &str, of: &str, to: &str, bar: f64| {
-        if let (Some(of), Some(to)) = (a_core(of), a_core(to)) {
-            println!("{what:<44} {:6.2}   bar {bar:.2}", of / to);
+        let by = |measure| Some(value(of, measure)? / value(to, measure)?);
+        if let (Some(clock), Some(core)) = (by(|r| r.mframes), by(Round::a_core)) {
+            println!("{what:<44} by the clock {clock:5.2}, a core {core:5.2}   bar {bar:.2}");
         }
     };
     println!();
     ratio("auto / sendmmsg -> recvmmsg", pairs::AUTO, pairs::BASELINE, 1.4);
     ratio("auto / pnet", pairs::AUTO, pairs::PNET, 2.0);
-    ratio("protect and verify / bare, auto", pairs::AUTO_WORKS, pairs::AUTO, 0.9);
-    // What the kernel does on the receiver's core while that idles is in nobody's processor time.
-    let by_the_clock = |what: &str, of: &str, to: &str, bar: f64| {
-        let rate = |name: &str| pairs.iter().find(|p| p.name == name).map(|p| median(p, |r| r.mframes));
-        if let (Some(of), Some(to)) = (rate(of), rate(to)) {
-            println!("{:<44} {:6.2}   bar {bar:.2}", format!("{what}, by the clock"), of / to);
-        }
-    };
-    by_the_clock("auto, steered / sendmmsg", pairs::STEERED, pairs::BASELINE, 1.4);
-    by_the_clock("auto, steered / pnet", pairs::STEERED, pairs::PNET, 2.0);
-    by_the_clock("steered, works / bare", pairs::STEERED_WORKS, pairs::STEERED, 0.9);
-    if let Some(rate) =
-        a_core(pairs::UDP_WORKS).filter(|_| pairs.iter().all(|p| p.lengths == Lengths::equal(64)))
-    {
+    ratio("protect and verify / bare", pairs::AUTO_WORKS, pairs::AUTO, 0.9);
+    ratio("unsteered / sendmmsg -> recvmmsg", pairs::UNSTEERED, pairs::BASELINE, 1.4);
+    ratio("unsteered / pnet", pairs::UNSTEERED, pairs::PNET, 2.0);
+    ratio("unsteered, protect and verify / bare", pairs::UNSTEERED_WORKS, pairs::UNSTEERED, 0.9);
+    let is_64 = pairs.iter().all(|p| p.lengths == Lengths::equal(64));
+    if let Some(rate) = value(pairs::UDP_WORKS, Round::a_core).filter(|_| is_64) {
         println!("{:<44} {rate:6.2}   bar 10", "protect and verify over UDP, Mframes/s a core");
     }
     ratio("protect and verify / bare, UDP", pairs::UDP_WORKS, pairs::UDP, 0.0);
@@ -165,8 +166,4 @@ fn median(pair: &Pair<'_>, of: impl Fn(&Round) -> f64) -> f64 {
     let mut all: Vec<_> = pair.rounds.iter().map(of).collect();
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn best(pair: &Pair<'_>) -> f64 {
-    pair.rounds.iter().map(Round::a_core).fold(0.0, f64::max)
 }

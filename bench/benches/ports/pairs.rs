@@ -1,7 +1,6 @@
 //! Pairs of ports that are compared: how they are opened, what their ends do, and what a round comes to.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use pc5_dataplane::io::af_xdp::Queue;
 use pc5_dataplane::io::netns::Namespace;
 use pc5_dataplane::io::pnet::Pnet;
 use pc5_dataplane::io::probe::{self, Choice, Request};
+use pc5_dataplane::io::steer::{Steer, Steering};
 use pc5_dataplane::io::udp::{self, Udp};
 use pc5_dataplane::io::{PacketIo, Peers};
 use pc5_dataplane::share::Share;
@@ -22,8 +22,16 @@ use crate::work::{BURST, LINKS, Lengths, Sink, Source, destination, receiver, se
 
 pub(crate) type Port = Box<dyn PacketIo>;
 
-/// Sender and receiver. They are made anew for each round: an open one would cost the others its copies.
-pub(crate) type Open<'a> = Box<dyn Fn() -> Fallible<(Port, Port)> + 'a>;
+/// Sender and receiver.
+pub(crate) struct Ends {
+    sender: Port,
+    receiver: Port,
+    /// What the ports set on their interfaces, put back with them.
+    _steering: Vec<Steering>,
+}
+
+/// Both are made anew for each round: an open one would cost the others its copies.
+pub(crate) type Open<'a> = Box<dyn Fn() -> Fallible<Ends> + 'a>;
 
 /// Two ports and what is done at their ends.
 pub(crate) struct Pair<'a> {
@@ -35,8 +43,6 @@ pub(crate) struct Pair<'a> {
     works: bool,
     /// UDP addresses that frames are sent to.
     peers: usize,
-    /// The kernel's work of receiving is done on the receiver's core, not on the sender's.
-    steered: Option<&'a Namespace>,
 }
 
 /// One round of one pair.
@@ -47,6 +53,9 @@ pub(crate) struct Round {
     pub(crate) sender_ns: f64,
     /// The same of the receiving thread.
     pub(crate) receiver_ns: f64,
+    /// What all processors of the machine worked a frame that arrived: what the kernel does on nobody's behalf is in it, and
+    /// whatever else runs here.
+    pub(crate) machine_ns: f64,
     /// Share of the sent ones that did not arrive, percent.
     pub(crate) lost: f64,
 }
@@ -61,8 +70,8 @@ impl Round {
 pub(crate) const BASELINE: &str = "sendmmsg -> recvmmsg";
 pub(crate) const AUTO: &str = "auto";
 pub(crate) const AUTO_WORKS: &str = "auto, protect and verify";
-pub(crate) const STEERED: &str = "auto, steered";
-pub(crate) const STEERED_WORKS: &str = "auto, steered, protect and verify";
+pub(crate) const UNSTEERED: &str = "auto, unsteered";
+pub(crate) const UNSTEERED_WORKS: &str = "unsteered, protect and verify";
 pub(crate) const PNET: &str = "pnet -> pnet";
 pub(crate) const UDP: &str = "UDP GSO -> GRO";
 pub(crate) const UDP_WORKS: &str = "UDP, protect and verify";
@@ -84,18 +93,22 @@ pub(crate) fn raw<'a>(
                 let settings = Settings { receive, bypass, xdp, ..Settings::new(name) };
                 AfPacket::open(&settings).map(|p| Box::new(p) as Port).map_err(|e| e.to_string())
             };
-            Ok((left.inside(|| open("air0"))??, right.inside(|| open("air1"))??))
+            Ends::new(left.inside(|| open("air0"))??, right.inside(|| open("air1"))??)
         })
     };
-    let auto = move || -> Open<'a> {
+    let auto = move |steer: Steer| -> Open<'a> {
         Box::new(move || {
             let open = |name: &str| {
                 let raw = Some(Settings::new(name));
-                let request = Request { choice: Choice::Auto, raw, udp: None, workers: 1 };
+                let request =
+                    Request { choice: Choice::Auto, raw, udp: None, workers: 1, steer: steer.clone() };
                 let mut ports = probe::open(&request).map_err(|e| e.to_string())?;
-                ports.data.pop().ok_or_else(|| "no data port".to_owned())
+                let port = ports.data.pop().ok_or_else(|| "no data port".to_owned())?;
+                Ok::<_, String>((port, ports.steering))
             };
-            Ok((left.inside(|| open("air0"))??, right.inside(|| open("air1"))??))
+            let ((sender, near), (receiver, far)) =
+                (left.inside(|| open("air0"))??, right.inside(|| open("air1"))??);
+            Ok(Ends { sender, receiver, _steering: vec![near, far] })
         })
     };
     let plain: Open<'a> = Box::new(move || {
@@ -103,15 +116,15 @@ pub(crate) fn raw<'a>(
             let port = Pnet::open(&Settings::new(name), Share::WHOLE);
             port.map(|p| Box::new(p) as Port).map_err(|e| e.to_string())
         };
-        Ok((left.inside(|| open("air0"))??, right.inside(|| open("air1"))??))
+        Ends::new(left.inside(|| open("air0"))??, right.inside(|| open("air1"))??)
     });
     let pair = |name, open, works| Pair::new(name, lengths, open, works, 1);
     let mut pairs = vec![
         pair(BASELINE, packet(Receive::Socket, false, None), false),
-        pair(AUTO, auto(), false),
-        pair(AUTO_WORKS, auto(), true),
-        Pair { steered: Some(right), ..pair(STEERED, auto(), false) },
-        Pair { steered: Some(right), ..pair(STEERED_WORKS, auto(), true) },
+        pair(AUTO, auto(Steer::Auto), false),
+        pair(AUTO_WORKS, auto(Steer::Auto), true),
+        pair(UNSTEERED, auto(Steer::Off), false),
+        pair(UNSTEERED_WORKS, auto(Steer::Off), true),
         pair(PNET, plain, false),
     ];
     if all {
@@ -147,7 +160,7 @@ pub(crate) fn udp<'a>(
                 (destination(link, peers), at)
             });
             let (near, far) = (near.collect(), far.collect());
-            Ok((left.inside(|| open("10.9.0.1", far))??, right.inside(|| open("0.0.0.0", near))??))
+            Ends::new(left.inside(|| open("10.9.0.1", far))??, right.inside(|| open("0.0.0.0", near))??)
         })
     };
     let pair = |name, offload, works| Pair::new(name, lengths, datagrams(offload), works, peers);
@@ -159,9 +172,15 @@ pub(crate) fn udp<'a>(
 
 const PORT: u16 = 40_000;
 
+impl Ends {
+    fn new(sender: Port, receiver: Port) -> Fallible<Self> {
+        Ok(Self { sender, receiver, _steering: Vec::new() })
+    }
+}
+
 impl<'a> Pair<'a> {
     fn new(name: &'static str, lengths: &Lengths, open: Open<'a>, works: bool, peers: usize) -> Self {
-        Self { name, lengths: lengths.clone(), rounds: Vec::new(), open, works, peers, steered: None }
+        Self { name, lengths: lengths.clone(), rounds: Vec::new(), open, works, peers }
     }
 
     /// Whether its ends only move frames.
@@ -171,7 +190,8 @@ impl<'a> Pair<'a> {
 
     /// Median and 99th percentile of `n` round trips of one frame, 3 ms apart, in microseconds.
     pub(crate) fn ping(&self, n: usize) -> Fallible<(f64, f64)> {
-        let (mut near, mut far) = (self.open)()?;
+        pin(None);
+        let Ends { sender: mut near, receiver: mut far, _steering } = (self.open)()?;
         let there = one_frame(receiver(), sender(0))?;
         let back = one_frame(sender(0), receiver())?;
         let stop = AtomicBool::new(false);
@@ -211,27 +231,29 @@ impl<'a> Pair<'a> {
         } else {
             (Source::made(&self.lengths, self.peers)?, Sink::Counted)
         };
-        let _steered = self.steered.map(Steered::new).transpose()?;
-        let (mut sender, mut receiver) = (self.open)()?;
+        // Ports see all processors, and the other thread begins where this one may run.
+        pin(None);
+        let Ends { mut sender, mut receiver, _steering } = (self.open)()?;
         let stop = AtomicBool::new(false);
         let warm = AtomicBool::new(false);
-        // The other thread begins where this one may run.
-        pin(None);
         let round = std::thread::scope(|scope| {
             let far = scope.spawn(|| receive(receiver.as_mut(), &mut sink, &warm, &stop));
             pin(Some(SENDER_CORE));
             let began = Instant::now();
             let (mut start, mut cpu_start, mut sent) = (began, cpu_time(), 0);
+            let mut machine_start = machine_time();
             let mut is_warm = false;
             while start.elapsed() < length {
                 if !is_warm && began.elapsed() >= WARM_UP {
                     warm.store(true, Ordering::Relaxed);
                     (start, cpu_start, sent, is_warm) = (Instant::now(), cpu_time(), 0, true);
+                    machine_start = machine_time();
                 }
                 let Some(batch) = source.next()? else { break };
                 sent += sender.tx(batch).map_err(|e| e.to_string())?.sent;
             }
             let (took, sender_cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu_start));
+            let machine = machine_time().saturating_sub(machine_start);
             stop.store(true, Ordering::Relaxed);
             let (received, receiver_cpu) = far.join().map_err(|_| "the receiver panicked")??;
             let a_frame = |cpu: Duration| cpu.as_nanos() as f64 / received.max(1) as f64;
@@ -239,39 +261,12 @@ impl<'a> Pair<'a> {
                 mframes: received as f64 / took.as_secs_f64() / 1e6,
                 sender_ns: a_frame(sender_cpu),
                 receiver_ns: a_frame(receiver_cpu),
+                machine_ns: a_frame(machine),
                 lost: 100.0 * (sent.saturating_sub(received)) as f64 / sent.max(1) as f64,
             })
         })?;
         self.rounds.push(round);
         Ok(())
-    }
-}
-
-/// Receive packet steering: frames of the receiver's interface are taken up by its core. On veth the sender's does it.
-struct Steered<'a>(&'a Namespace);
-
-impl<'a> Steered<'a> {
-    fn new(receiver: &'a Namespace) -> Fallible<Self> {
-        set_rps_cpus(receiver, 1 << RECEIVER_CORE).map(|()| Self(receiver))
-    }
-}
-
-impl Drop for Steered<'_> {
-    fn drop(&mut self) {
-        if let Err(why) = set_rps_cpus(self.0, 0) {
-            eprintln!("frames stay steered: {why}");
-        }
-    }
-}
-
-/// `ip netns exec` shows the namespace's own interfaces in `/sys`.
-fn set_rps_cpus(namespace: &Namespace, mask: u32) -> Fallible<()> {
-    let write = format!("echo {mask:x} > /sys/class/net/air1/queues/rx-0/rps_cpus");
-    let done = Command::new("ip").args(["netns", "exec", namespace.name(), "sh", "-c", &write]).status();
-    match done {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{write}: {status}")),
-        Err(why) => Err(format!("ip netns exec: {why}")),
     }
 }
 
@@ -333,4 +328,14 @@ fn pin(core: Option<usize>) {
 fn cpu_time() -> Duration {
     let t = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+/// What all processors have worked, interrupts included, in the kernel's ticks of 10 ms; zero where the system does not tell.
+fn machine_time() -> Duration {
+    let all = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = all.lines().next().unwrap_or_default();
+    // user, nice, system, idle, iowait, irq, softirq
+    let ticks = line.split_ascii_whitespace().skip(1).take(7).enumerate();
+    let worked = ticks.filter(|(i, _)| !(3..=4).contains(i)).filter_map(|(_, t)| t.parse::<u64>().ok());
+    Duration::from_millis(10 * worked.sum::<u64>())
 }

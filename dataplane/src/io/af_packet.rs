@@ -19,6 +19,7 @@ use rustix::event::PollFlags;
 use self::fanout::Fanout;
 use self::input::Input;
 use super::af_xdp::Queue;
+use super::backlog::Backlog;
 use super::error::{IoError, Step};
 use super::output::{self, Output};
 use super::socket::wait_for;
@@ -107,6 +108,8 @@ pub struct AfPacket {
     input: Input,
     output: Output,
     counters: PortCounters,
+    /// With the first worker.
+    backlog: Option<Backlog>,
     /// When the interface was last looked for.
     looked: Instant,
     pace: Pace,
@@ -190,6 +193,8 @@ impl AfPacket {
         // Output first: a place in the group of workers is taken only when nothing can fail any more.
         let output = Output::open(&settings.output(), &interface)?;
         let input = Input::open(settings, share, fanout, &interface)?;
+        let tells = share.worker == 0 && settings.traffic != Traffic::Signalling;
+        let backlog = if tells { Backlog::new(&interface.name) } else { None };
         Ok(Self {
             name: format!(
                 "{} ({})",
@@ -203,6 +208,7 @@ impl AfPacket {
             input,
             output,
             counters: PortCounters::default(),
+            backlog,
             looked: Instant::now(),
             pace: Pace::new(),
         })
@@ -286,6 +292,7 @@ impl PacketIo for AfPacket {
 
     fn counters(&mut self) -> PortCounters {
         self.counters.kernel_drops += self.input.take_drops();
+        self.counters.interface_drops += self.backlog.as_mut().map_or(0, Backlog::take_drops);
         self.counters
     }
 

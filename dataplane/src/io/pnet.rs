@@ -9,9 +9,10 @@ use rustix::event::PollFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::af_packet::Settings;
+use super::backlog::Backlog;
 use super::error::{IoError, Step};
 use super::socket::{SendError, is_silence, wait_for};
-use super::{Interface, Link, PacketIo, PortCounters, Share, TxOutcome, filter, limits};
+use super::{Interface, Link, PacketIo, PortCounters, Share, Traffic, TxOutcome, filter, limits};
 use crate::batch::{Batch, Meta};
 use crate::pdu::spec;
 use crate::raw::sys;
@@ -26,6 +27,8 @@ pub struct Pnet {
     /// A tagged frame is put together here.
     tagged: Vec<u8>,
     counters: PortCounters,
+    /// With the first worker.
+    backlog: Option<Backlog>,
     looked: Instant,
 }
 
@@ -47,6 +50,7 @@ impl Pnet {
     /// # Errors
     /// [`IoError::Open`] with the step that failed.
     pub fn open(settings: &Settings, share: Share) -> Result<Self, IoError> {
+        let tells = share.worker == 0 && settings.traffic != Traffic::Signalling;
         Ok(Self {
             name: format!("{} (pnet)", settings.interface),
             settings: settings.clone(),
@@ -54,6 +58,7 @@ impl Pnet {
             channel: Open::new(settings, share)?,
             tagged: Vec::new(),
             counters: PortCounters::default(),
+            backlog: if tells { Backlog::new(&settings.interface) } else { None },
             looked: Instant::now(),
         })
     }
@@ -178,6 +183,7 @@ impl PacketIo for Pnet {
 
     fn counters(&mut self) -> PortCounters {
         self.counters.kernel_drops += self.channel.take_drops();
+        self.counters.interface_drops += self.backlog.as_mut().map_or(0, Backlog::take_drops);
         self.counters
     }
 

@@ -10,8 +10,9 @@ use std::str::FromStr;
 
 use super::af_packet::{AfPacket, Receive, Settings};
 use super::pnet::Pnet;
+use super::steer::{Standing, Steer, Steering};
 use super::udp::{self, Udp};
-use super::{IoError, PacketIo, Share, Traffic};
+use super::{Interface, IoError, PacketIo, Share, Traffic};
 
 /// A way to move frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +87,8 @@ pub struct Request {
     pub udp: Option<udp::Settings>,
     /// Data workers, at least 1.
     pub workers: usize,
+    /// Which processors do the kernel's work of receiving, for the ways over an interface.
+    pub steer: Steer,
 }
 
 /// Ports that were made.
@@ -98,6 +101,8 @@ pub struct Ports {
     pub signalling: Box<dyn PacketIo>,
     /// Ways that were tried before, and what the way taken could not do for every worker.
     pub refused: Vec<Refusal>,
+    /// Which processors do the kernel's work of receiving. It is put back when this is dropped.
+    pub steering: Steering,
 }
 
 /// Why something could not be had.
@@ -135,11 +140,24 @@ pub fn open(request: &Request) -> Result<Ports, NoPort> {
     let mut refused = Vec::new();
     for way in ways(request) {
         match open_way(request, way, &mut refused) {
-            Ok((data, signalling)) => return Ok(Ports { way, data, signalling, refused }),
+            Ok((data, signalling)) => {
+                let steering = steer(request, way);
+                return Ok(Ports { way, data, signalling, refused, steering });
+            }
             Err(why) => refused.push(Refusal { way, why }),
         }
     }
     Err(NoPort(refused))
+}
+
+fn steer(request: &Request, way: Way) -> Steering {
+    let interface =
+        request.raw.as_ref().filter(|_| way != Way::Udp).map(|raw| Interface::find(&raw.interface));
+    match interface {
+        Some(Ok(interface)) => Steering::set(&interface, &request.steer, request.workers),
+        Some(Err(e)) => Steering::none(Standing::Left(e.to_string())),
+        None => Steering::none(Standing::Left("datagrams come to all interfaces".to_owned())),
+    }
 }
 
 fn ways(request: &Request) -> Vec<Way> {
@@ -205,8 +223,13 @@ mod tests {
 
     #[test]
     fn every_refusal_is_told() {
-        let request =
-            Request { choice: Choice::Auto, raw: Some(Settings::new("no-such-0")), udp: None, workers: 1 };
+        let request = Request {
+            choice: Choice::Auto,
+            raw: Some(Settings::new("no-such-0")),
+            udp: None,
+            workers: 1,
+            steer: Steer::Auto,
+        };
         let e = open(&request).err().unwrap();
         assert_eq!(e.0.iter().map(|r| r.way).collect::<Vec<_>>(), [Way::AfXdp, Way::AfPacket, Way::Pnet]);
         assert!(e.to_string().contains("af_xdp: no interface \"no-such-0\""), "{e}");

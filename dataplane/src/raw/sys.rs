@@ -194,6 +194,14 @@ pub(crate) fn interface_mtu(fd: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
     Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
 }
 
+/// Ethernet address of an interface.
+pub(crate) fn interface_address(fd: BorrowedFd<'_>, name: &str) -> io::Result<[u8; 6]> {
+    let request = query(fd, name, libc::SIOCGIFHWADDR as _)?;
+    // SAFETY: the call filled in this member of the union.
+    let [a, b, c, d, e, f, ..] = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_data.map(|octet| octet as u8);
+    Ok([a, b, c, d, e, f])
+}
+
 /// Whether an interface is set up and has a carrier.
 pub(crate) fn interface_is_running(fd: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
     let request = query(fd, name, libc::SIOCGIFFLAGS as _)?;

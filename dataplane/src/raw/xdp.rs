@@ -21,8 +21,10 @@ pub(crate) struct XdpSender {
     umem: Umem,
 }
 
-/// Frames under way at most, a power of two; the rings have as many entries, so that they never fill up before.
-const FRAMES: u32 = 2_048;
+/// Frames under way at most, a power of two; the rings have as many entries, so that they never fill up before. Two bursts, and
+/// about half of what a processor's backlog takes (`net.core.netdev_max_backlog`, 1,000): where frames go there, as on veth
+/// with receive packet steering, a sender waits for room instead of having them dropped.
+const FRAMES: u32 = 512;
 /// Octets that the crate leaves free before each frame.
 const RESERVED: usize = 256;
 /// Frames put into the ring at a time.

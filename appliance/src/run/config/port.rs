@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use pc5_dataplane::ids::Layer2Id;
 use pc5_dataplane::io::af_packet::Receive;
 use pc5_dataplane::io::probe::{Choice, Way};
+use pc5_dataplane::io::steer::Steer;
 use pc5_dataplane::io::udp;
 use serde::Deserialize;
 
@@ -13,7 +14,7 @@ use super::check::Checker;
 /// How frames come and go.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Port {
-    Raw { choice: Choice, interface: String, vlan: Option<u16>, receive: Receive },
+    Raw { choice: Choice, interface: String, vlan: Option<u16>, receive: Receive, steer: Steer },
     Udp { bind: SocketAddr, peers: Vec<(Layer2Id, SocketAddr)> },
 }
 
@@ -24,6 +25,7 @@ pub(super) struct PortFile {
     interface: Option<String>,
     vlan: Option<u16>,
     receive: Option<String>,
+    steer: Option<String>,
     bind: Option<String>,
     #[serde(default)]
     peer: Vec<PeerFile>,
@@ -62,16 +64,26 @@ impl Checker<'_> {
                         Receive::Adaptive
                     }
                 };
+                let steer = port.steer.as_deref().map_or(Some(Steer::Auto), |steer| {
+                    self.value("port.steer", steer, "auto, off, all, or processors as \"2-3,6\"")
+                });
                 let Some(interface) = port.interface else {
                     self.missing("port.interface", "write the name of an interface, as `ip link` shows it");
                     return None;
                 };
-                Some(Port::Raw { choice, interface, vlan: port.vlan, receive })
+                Some(Port::Raw {
+                    choice,
+                    interface,
+                    vlan: port.vlan,
+                    receive,
+                    steer: steer.unwrap_or_default(),
+                })
             }
             _ => {
-                if port.interface.is_some() || port.vlan.is_some() || port.receive.is_some() {
+                let of_interfaces = [&port.interface, &port.receive, &port.steer];
+                if of_interfaces.into_iter().any(Option::is_some) || port.vlan.is_some() {
                     self.out_of_place(
-                        "port.interface, port.vlan, port.receive",
+                        "port.interface, port.vlan, port.receive, port.steer",
                         "they belong to the other values of port.kind",
                     );
                 }

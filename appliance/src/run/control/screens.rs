@@ -217,6 +217,7 @@ impl Control {
             privileges: self.facts.privileges.clone(),
             way: self.facts.way.clone(),
             refused: self.facts.refused.clone(),
+            steering: self.facts.steering.clone(),
             late_entry_ms: self.late_entry.and_then(|d| u64::try_from(d.as_millis()).ok()),
             discrepancies: data.discrepancies(),
             notices: self.notices.clone(),

@@ -1,0 +1,77 @@
+//! What the kernel drops on an interface before any socket sees it: its queue of received frames is full
+//! (`net.core.netdev_max_backlog`), which is where frames wait that are steered to another processor.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Counter of an interface's drops, read from a file that stays open: it takes no right that is given up later.
+pub(super) struct Backlog {
+    statistics: File,
+    name: String,
+    /// At the last reading.
+    last: u64,
+}
+
+impl Backlog {
+    /// Of an interface of the calling thread's network namespace; `None` where the system does not tell.
+    pub(super) fn new(name: &str) -> Option<Self> {
+        let statistics = File::open("/proc/thread-self/net/dev").ok()?;
+        let last = dropped(&text(&statistics)?, name)?;
+        Some(Self { statistics, name: name.to_owned(), last })
+    }
+
+    /// Frames dropped since the last call. Those of protocols that nobody here takes are among them.
+    pub(super) fn take_drops(&mut self) -> u64 {
+        let Some(now) = text(&self.statistics).and_then(|all| dropped(&all, &self.name)) else { return 0 };
+        // An interface made anew counts from zero.
+        let drops = now.checked_sub(self.last).unwrap_or(now);
+        self.last = now;
+        drops
+    }
+}
+
+/// The file from its beginning, as it is now.
+fn text(file: &File) -> Option<String> {
+    let mut all = Vec::new();
+    let mut part = [0; 4_096];
+    while all.len() < LONGEST {
+        match file.read_at(&mut part, all.len() as u64).ok()? {
+            0 => break,
+            n => all.extend_from_slice(&part[..n]),
+        }
+    }
+    String::from_utf8(all).ok()
+}
+
+/// `name: octets frames errors dropped ...`
+fn dropped(all: &str, name: &str) -> Option<u64> {
+    let line = all.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_ascii_whitespace().nth(3)?.parse().ok()
+}
+
+/// Some thousand interfaces.
+const LONGEST: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interface_is_found_by_its_whole_name() {
+        let all = "Inter-|   Receive\n face |bytes packets errs drop fifo\n  eth0: 1 2 3 4 5 6\n    lo:7 8 9 10 11\neth:1 1 1 12 1";
+        assert_eq!(["eth0", "lo", "eth"].map(|name| dropped(all, name)), [Some(4), Some(10), Some(12)]);
+        assert_eq!(["th0", "eth01", ""].map(|name| dropped(all, name)), [None; 3]);
+    }
+
+    #[test]
+    fn only_what_is_new_counts() {
+        let Some(mut lo) = Backlog::new("lo") else {
+            return eprintln!("skipped: no /proc/thread-self/net/dev");
+        };
+        lo.last = lo.last.wrapping_sub(3);
+        assert!(lo.take_drops() >= 3);
+        lo.last = u64::MAX;
+        assert_eq!(lo.take_drops(), lo.last, "made anew");
+        assert!(Backlog::new("no-such-0").is_none());
+    }
+}
