@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use pc5_dataplane::batch::{Batch, Meta};
@@ -50,6 +51,22 @@ fn rights_are_given_up_in_every_thread() {
     assert_eq!(privileges["capabilities"], 0);
     for refused in ["starting a program", "another packet socket", "reading /etc/shadow"] {
         assert!(privileges["refused"].as_array().unwrap().iter().any(|r| r == refused), "{privileges}");
+    }
+    // Receiving was steered while there was a right to: it stays, and the next check says so.
+    let steering = shown["runtime"]["steering"].as_str().unwrap().to_owned();
+    assert!(owner.log().contains(&format!("receive steering: {steering}")), "{}", owner.log());
+    let check = || {
+        let binary = env!("CARGO_BIN_EXE_pc5");
+        let command = ["netns", "exec", owner.space.name(), binary, "check", "go.toml"];
+        let out = Command::new("ip").current_dir(owner.folder.path()).args(command).output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+        said(&out)
+    };
+    if std::thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
+        assert!(steering.starts_with("to processor "), "{steering}");
+        assert!(check().contains("receive steering: left alone: rps_cpus of eth0 is "), "{}", check());
+    } else {
+        assert!(check().contains("receive steering: left alone: there is one processor"), "{}", check());
     }
     let threads = threads(owner.pid());
     assert!(threads.len() >= 4, "{threads:?}");

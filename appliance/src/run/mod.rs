@@ -210,8 +210,8 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         // What panicked there has been told on standard error.
         let _ = thread.join();
     }
-    if let Err(e) = steering.put_back() {
-        info!("receive steering stays as it was set, since rights were given up: {e}");
+    if steering.put_back().is_err() {
+        info!("receive steering stays as it was set: the right to put it back was given up");
     }
     info!("ended");
     result

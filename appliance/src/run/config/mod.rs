@@ -373,6 +373,23 @@ mod tests {
     }
 
     #[test]
+    fn steering_is_auto_off_all_or_processors_of_an_interface() {
+        let with = |steer: &str| {
+            let steer = format!("interface = \"eth0\"\nsteer = \"{steer}\"");
+            with_files(&owner("", "").replace("interface = \"eth0\"", &steer))
+        };
+        for good in ["auto", "off", "all", "0", "2-3,6"] {
+            assert_eq!(with(good), Vec::<String>::new(), "{good}");
+        }
+        let found = with("sideways");
+        assert!(found.len() == 1 && found[0].starts_with("port.steer = \"sideways\""), "{found:?}");
+        let udp = "kind = \"udp\"\nsteer = \"off\"\n[[port.peer]]\nlayer2 = \"000001\"\naddress = \"192.0.2.1:34997\"";
+        let text = owner("", "").replace("kind = \"auto\"\ninterface = \"eth0\"", udp);
+        let found = with_files(&text);
+        assert!(found.len() == 1 && found[0].contains("port.steer stands here without effect"), "{found:?}");
+    }
+
+    #[test]
     fn unknown_keys_and_keys_of_the_other_role_are_refused() {
         assert!(with_files(&owner("colour = 1", ""))[0].contains("unknown field `colour`"));
         assert!(with_files(&owner("", "colour = 1"))[0].contains("unknown field `colour`"));
