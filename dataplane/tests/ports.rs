@@ -199,8 +199,15 @@ fn other_ethertypes_are_not_seen() {
     let mut far = open(&b, &Settings::new("air1"));
     let mut other = frame(link(), 1, 1, 80);
     other[12..14].copy_from_slice(&[0x88, 0xb6]);
-    near.tx(&sealed(&[other, frame(link(), 1, 2, 80)])).unwrap();
+    let mut frames = vec![other; 20];
+    frames.push(frame(link(), 1, 2, 80));
+    near.tx(&sealed(&frames)).unwrap();
     assert_eq!(drain(&mut far, 2), [frame(link(), 1, 2, 80)]);
+    let counters = far.counters();
+    assert!(counters.interface_drops >= 20, "nobody takes the others: {counters:?}");
+    assert_eq!((counters.received, counters.kernel_drops), (1, 0));
+    let again = far.counters().interface_drops;
+    assert!(again < 2 * counters.interface_drops, "counted once: {again}");
 }
 
 #[test]
