@@ -110,6 +110,8 @@ impl GroupKeyEntry {
     pub const FIXED: usize = 64;
     /// Octets a floor.
     pub const FLOOR: usize = 7;
+    /// Octets with as many floors as there may be.
+    pub const LONGEST: usize = Self::FIXED + Self::FLOOR * limits::FLOORS;
 
     pub(crate) fn encode(&self, w: &mut Writer<'_>) {
         let (first, last) = self.grant.as_ref().map_or((0, 0), |g| (g.start().get(), g.end().get()));

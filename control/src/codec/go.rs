@@ -5,6 +5,7 @@ mod layout;
 use p256::PublicKey;
 use pc5_dataplane::ids::{GroupId, Lcid};
 use pc5_dataplane::suite::Suite;
+use zeroize::Zeroizing;
 
 use super::direct::{Keepalive, KeepaliveAck, Release};
 use super::entry::GroupKeyEntry;
@@ -13,6 +14,8 @@ use crate::credential::key::Point;
 
 /// Version of this protocol in JOIN_REQUEST, GO_ANNOUNCE and SESSION_KEY.
 pub const VERSION: u8 = 1;
+/// Octets that most messages have room in.
+const ROOM: usize = 512;
 /// Name of the version's field in errors: who answers a request of another version looks for it.
 pub const VERSION_FIELD: &str = "version";
 
@@ -399,12 +402,20 @@ impl Body {
 }
 
 impl Message {
-    /// Canonical form: type || seq || body. What is hashed, and what is cut into parts.
+    /// Canonical form: type || seq || body. What is hashed, and what is cut into parts. Wiped when dropped: a GROUP_KEY_UPDATE
+    /// may carry keys that only the link protects.
     ///
     /// # Errors
     /// [`DecodeError`] when a field is beyond its limit (too many entries or suites, a route above 32 octets).
-    pub fn encode(&self) -> Result<Vec<u8>, DecodeError> {
-        let mut out = Vec::with_capacity(512);
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, DecodeError> {
+        // Reserved whole where there are keys in it: growing would leave unwiped copies behind.
+        let room = match &self.body {
+            Body::GroupKeyUpdate(GroupKeyUpdate { keys: Wrapped::Link(entries), .. }) => {
+                ROOM + entries.len() * GroupKeyEntry::LONGEST
+            }
+            _ => ROOM,
+        };
+        let mut out = Zeroizing::new(Vec::with_capacity(room));
         let message_type = self.body.message_type();
         let mut w = Writer(&mut out);
         w.u8(message_type as u8).u16(self.seq);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pc5_dataplane::ids::{KdSessId, Layer2Id, Lcid};
+use zeroize::Zeroizing;
 
 use super::go::MessageType;
 use super::{DecodeError, HEADER, Reader};
@@ -35,7 +36,7 @@ pub mod limits {
     pub const PATIENCE: Duration = Duration::from_secs(1);
 }
 
-/// Cuts a canonical message into SDUs of at most `sdu` octets. Types below 0x80 go whole.
+/// Cuts a canonical message into SDUs of at most `sdu` octets, wiped when the last copy is dropped. Types below 0x80 go whole.
 ///
 /// # Errors
 /// [`DecodeError`] when it has more parts than its channel allows, or `sdu` leaves no room for content.
@@ -45,7 +46,7 @@ pub fn segment(canonical: &[u8], sdu: usize) -> Result<Vec<Bytes>, DecodeError> 
     let message_type =
         header.first().and_then(|&o| MessageType::from_octet(o)).ok_or(wrong("unknown type"))?;
     if !message_type.in_parts() {
-        return Ok(vec![Bytes::copy_from_slice(canonical)]);
+        return Ok(vec![Bytes::from_owner(Zeroizing::new(canonical.to_vec()))]);
     }
     let room = sdu.checked_sub(PART_HEADER).filter(|&r| r > 0).ok_or(wrong("no room for content"))?;
     let n = body.len().div_ceil(room).max(1);
@@ -57,12 +58,12 @@ pub fn segment(canonical: &[u8], sdu: usize) -> Result<Vec<Bytes>, DecodeError> 
     let part = |index: u16| {
         let start = usize::from(index) * room;
         let content = body.get(start..body.len().min(start + room)).unwrap_or_default();
-        let mut out = Vec::with_capacity(PART_HEADER + content.len());
+        let mut out = Zeroizing::new(Vec::with_capacity(PART_HEADER + content.len()));
         out.extend_from_slice(header);
         out.extend_from_slice(&index.to_be_bytes());
         out.extend_from_slice(&last.to_be_bytes());
         out.extend_from_slice(content);
-        Bytes::from(out)
+        Bytes::from_owner(out)
     };
     Ok((0..=last).map(part).collect())
 }
@@ -111,9 +112,11 @@ impl Part {
     fn canonical<'a>(
         message_type: MessageType,
         seq: u16,
-        contents: impl Iterator<Item = &'a Bytes>,
-    ) -> Vec<u8> {
-        let mut out = vec![message_type as u8];
+        contents: impl Iterator<Item = &'a Bytes> + Clone,
+    ) -> Zeroizing<Vec<u8>> {
+        let octets: usize = contents.clone().map(Bytes::len).sum();
+        let mut out = Zeroizing::new(Vec::with_capacity(HEADER + octets));
+        out.push(message_type as u8);
         out.extend_from_slice(&seq.to_be_bytes());
         contents.for_each(|c| out.extend_from_slice(c));
         out
@@ -147,7 +150,8 @@ struct Incomplete {
 }
 
 impl Reassembly {
-    /// Takes a part that came for `local` (none: for a group); returns the canonical message when it is whole.
+    /// Takes a part that came for `local` (none: for a group); returns the canonical message when it is whole, wiped when
+    /// dropped.
     ///
     /// # Errors
     /// [`DecodeError`] for a part that its channel does not carry, or beyond its bounds. Nothing is kept of it.
@@ -159,7 +163,7 @@ impl Reassembly {
         under: Option<KdSessId>,
         part: Part,
         now: Duration,
-    ) -> Result<Option<Vec<u8>>, DecodeError> {
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, DecodeError> {
         let wrong = |field, what| DecodeError { message: part.message_type.name(), field, offset: 0, what };
         if !part.message_type.allowed_on(lcid) {
             return Err(wrong("type", "not on this channel"));
@@ -221,7 +225,7 @@ impl Pool {
         places: usize,
         held: usize,
         most: usize,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<Zeroizing<Vec<u8>>> {
         let contradicts = self.under_way.get(&key).is_some_and(|m| m.contradicts(&part));
         if contradicts {
             self.remove(&key);

@@ -237,9 +237,9 @@ impl Epochs {
         now: Duration,
         out: &mut Queue,
     ) -> Result<(), StoreError> {
-        // Room for it among the live PGKs of a holder: old ones go first.
+        // Room for it among the live PGKs of a holder: old ones go first, then future ones that were passed over.
         while self.live.len() > LIVE {
-            match self.live.keys().find(|&&n| n < self.sending).copied() {
+            match self.live.keys().find(|&&n| n != self.sending && n != number).copied() {
                 Some(oldest) => self.erase_now(oldest, context, out),
                 None => break,
             }
@@ -341,6 +341,8 @@ struct Held {
     fingerprint: [u8; 32],
     direct: bool,
     senders: PermittedSender,
+    /// Last PTK identity granted.
+    granted: Option<PtkId>,
     retired: bool,
     retire_at: Option<Duration>,
     erase_at: Option<Duration>,
@@ -432,12 +434,20 @@ impl KeyRing {
         if !self.held.contains_key(&epoch) {
             self.make_room(epoch, pgk_id, out);
             let (retired, retire_at, erase_at) = (false, None, None);
-            let held = Held { pgk_id, fingerprint, direct, senders, retired, retire_at, erase_at };
+            let granted = None;
+            let held = Held { pgk_id, fingerprint, direct, senders, granted, retired, retire_at, erase_at };
             self.held.insert(epoch, held);
             self.newest_ever = self.newest_ever.max(epoch);
         }
+        // Messages overtake each other, grants only rise: one that was overtaken is passed over.
+        let granted = self.held.get_mut(&epoch).map(|h| &mut h.granted);
+        let grant = grant.filter(|g| direct && granted.as_ref().is_none_or(|last| **last < Some(*g.start())));
+        if let (Some(grant), Some(last)) = (&grant, granted) {
+            *last = Some(*grant.end());
+        }
         if !future {
-            let at = now.monotonic.saturating_add(SWITCHED);
+            let ahead = Duration::from_secs(begins.saturating_sub(now.unix_seconds()));
+            let at = now.monotonic.saturating_add(ahead).saturating_add(SWITCHED);
             let older = self.held.range_mut(..epoch).filter(|(_, h)| h.direct);
             older.for_each(|(_, h)| h.retire_at = h.retire_at.or(Some(at)));
         }
@@ -452,7 +462,7 @@ impl KeyRing {
             senders,
             not_before,
             not_after,
-            grant: if direct { grant } else { None },
+            grant,
             floors,
         }));
     }
@@ -577,5 +587,6 @@ const TOLERANCE: u64 = 60;
 pub(crate) const STRAGGLERS: Duration = Duration::from_secs(10);
 /// `direct`: a void epoch goes by then, whoever has not sent under the new one.
 pub(crate) const VOID_AT_LATEST: Duration = Duration::from_secs(1);
-/// `direct`: by then the owner has switched, or declared lost who did not acknowledge: no frame need have shown it.
+/// `direct`: so long after an epoch begins the owner has switched to it, or declared lost who did not acknowledge: no frame
+/// need have shown it.
 const SWITCHED: Duration = Duration::from_secs(7);

@@ -2,10 +2,11 @@
 //! clock. For runs in one process, where keying is real and only the wire is not, and for tests.
 //!
 //! In place of the engine stands a table of link contexts that does what the engine does for PC5-S: it picks the context
-//! to send under, and delivers only what the receiver holds the same key for.
+//! to send under, and delivers only what the receiver holds the same key for, each frame once.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use pc5_dataplane::ids::{GroupId, KdSessId, Layer2Id, Lcid};
 use pc5_dataplane::kdf::KdSess;
 use pc5_dataplane::keys::{Command, Event, LinkPhase, Signalling};
 use pc5_dataplane::pdu::Destination;
+use pc5_dataplane::window::{Window, limits::DEFAULT_WIDTH};
 use rand_core::CryptoRng;
 
 use super::{Input, Member, Notice, Order, Outgoing, Output, Owner, Sessions};
@@ -80,10 +82,32 @@ impl Node {
 }
 
 /// A frame under way.
-struct Flight {
+#[derive(Clone)]
+pub struct Flight {
+    /// What everybody on the wire sees of it, but for the SDU of a protected one. A protected frame that is altered does not
+    /// verify anywhere.
+    pub frame: Outgoing,
+    seal: Option<Rc<Seal>>,
+}
+
+impl Flight {
+    /// A frame in clear: anybody's.
+    pub fn clear(frame: Outgoing) -> Self {
+        Self { frame, seal: None }
+    }
+
+    /// Whether a link protects it.
+    pub fn is_protected(&self) -> bool {
+        self.seal.is_some()
+    }
+}
+
+/// What protects a frame: nothing of it verifies but this, under this key.
+struct Seal {
+    id: KdSessId,
+    key: KdSess,
+    sn: u16,
     frame: Outgoing,
-    /// Context and key that protect it.
-    under: Option<(KdSessId, KdSess)>,
 }
 
 struct Context {
@@ -92,7 +116,56 @@ struct Context {
     first_seen: bool,
     /// Order of installation.
     serial: u64,
+    next_sn: u16,
+    window: Window,
 }
+
+/// The two sides of somebody in the path between one node and all others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The one node.
+    Inner,
+    /// All others.
+    Outer,
+}
+
+/// Which nodes a frame reaches, where it is for them.
+#[derive(Clone, Copy)]
+enum Reach {
+    All,
+    Only(Layer2Id),
+    AllBut(Layer2Id),
+}
+
+impl Reach {
+    fn of(side: Side, inner: Layer2Id) -> Self {
+        match side {
+            Side::Inner => Self::Only(inner),
+            Side::Outer => Self::AllBut(inner),
+        }
+    }
+
+    fn includes(self, local: Layer2Id) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(inner) => local == inner,
+            Self::AllBut(inner) => local != inner,
+        }
+    }
+}
+
+/// What somebody in the path lets out.
+pub struct Forwarded {
+    /// What.
+    pub flight: Flight,
+    /// On which side.
+    pub to: Side,
+    /// How much later than what merely passes.
+    pub later: Duration,
+}
+
+/// Somebody in the path: gets each frame that is on its way to a side, and lets out what he likes.
+pub type Path = Box<dyn FnMut(Flight, Side) -> Vec<Forwarded>>;
 
 /// Owners, members, and the link between them.
 pub struct Lockstep {
@@ -101,11 +174,13 @@ pub struct Lockstep {
     addresses: BTreeMap<Layer2Id, usize>,
     contexts: HashMap<(Layer2Id, Layer2Id), BTreeMap<KdSessId, Context>>,
     flights: BinaryHeap<Reverse<(Duration, u64)>>,
-    in_flight: HashMap<u64, Flight>,
+    /// Frames, and how far they reach.
+    in_flight: HashMap<u64, (Flight, Reach)>,
     serial: u64,
     now: Now,
     conditions: Conditions,
     attacker: Option<Attacker>,
+    path: Option<(Layer2Id, Path)>,
 }
 
 /// Sees every frame on the wire, and may alter it; `false` takes it off.
@@ -124,6 +199,7 @@ impl Lockstep {
             now,
             conditions,
             attacker: None,
+            path: None,
         };
         owners.into_iter().for_each(|o| run.add_owner(o));
         members.into_iter().for_each(|m| run.add_member(m));
@@ -170,6 +246,12 @@ impl Lockstep {
     /// Puts somebody into the path. A protected frame that is altered does not verify anywhere.
     pub fn set_attacker(&mut self, attacker: Option<Attacker>) {
         self.attacker = attacker;
+    }
+
+    /// Puts somebody into the path between one node and all others, or leaves it free again. What he has let out still
+    /// arrives.
+    pub fn set_path(&mut self, path: Option<(Layer2Id, Path)>) {
+        self.path = path;
     }
 
     /// The owner with a Layer-2 id.
@@ -235,7 +317,7 @@ impl Lockstep {
 
     /// Puts a frame on the wire that no node sent.
     pub fn inject<R: CryptoRng + ?Sized>(&mut self, frame: Outgoing, rng: &mut R) {
-        self.depart(frame, None, rng);
+        self.depart(Flight::clear(frame), rng);
     }
 
     /// Lets every member join that has not. Returns whether all did within `limit`.
@@ -303,8 +385,8 @@ impl Lockstep {
                 return;
             }
             self.flights.pop();
-            if let Some(flight) = self.in_flight.remove(&serial) {
-                self.arrive(flight, rng, effect);
+            if let Some((flight, reach)) = self.in_flight.remove(&serial) {
+                self.arrive(&flight, reach, rng, effect);
             }
         }
     }
@@ -326,51 +408,63 @@ impl Lockstep {
                 Output::Notice(notice) => effect(Effect::Notice(local, notice)),
                 Output::Send(frame) => {
                     effect(Effect::Sent(&frame));
-                    let under = match (frame.lcid, frame.to) {
+                    let seal = match (frame.lcid, frame.to) {
                         (Lcid::CLEAR, _) => None,
-                        (_, Destination::Ue(peer)) => match self.sending(frame.from, peer, frame.under) {
-                            Some(under) => Some(under),
+                        (_, Destination::Ue(peer)) => match self.seal(&frame, peer) {
+                            Some(seal) => Some(Rc::new(seal)),
                             None => continue,
                         },
                         (_, Destination::Group(_)) => continue,
                     };
-                    self.depart(frame, under, rng);
+                    self.depart(Flight { frame, seal }, rng);
                 }
             }
         }
     }
 
-    /// Context that a frame goes out under: as asked for, or the one in use, or the newest one pending.
-    fn sending(
-        &self,
-        local: Layer2Id,
-        peer: Layer2Id,
-        under: Option<KdSessId>,
-    ) -> Option<(KdSessId, KdSess)> {
-        let contexts = self.contexts.get(&(local, peer))?;
+    /// Seals under the context asked for, or the one in use, or the newest one pending.
+    fn seal(&mut self, frame: &Outgoing, peer: Layer2Id) -> Option<Seal> {
+        let contexts = self.contexts.get_mut(&(frame.from, peer))?;
         let may = |c: &Context| matches!(c.phase, LinkPhase::Active | LinkPhase::Pending);
-        let found = match under {
-            Some(id) => contexts.get_key_value(&id).filter(|(_, c)| may(c)),
-            None => contexts
-                .iter()
-                .filter(|(_, c)| may(c))
-                .max_by_key(|(_, c)| (c.phase == LinkPhase::Active, c.serial)),
+        let in_use = || {
+            let sendable = contexts.iter().filter(|(_, c)| may(c));
+            sendable.max_by_key(|(_, c)| (c.phase == LinkPhase::Active, c.serial)).map(|(id, _)| *id)
         };
-        found.map(|(id, c)| (*id, c.key.duplicate()))
+        let id = frame.under.or_else(in_use)?;
+        let context = contexts.get_mut(&id).filter(|c| may(c))?;
+        let sn = context.next_sn;
+        context.next_sn = sn.checked_add(1)?;
+        Some(Seal { id, key: context.key.duplicate(), sn, frame: frame.clone() })
     }
 
-    fn depart<R: CryptoRng + ?Sized>(
-        &mut self,
-        mut frame: Outgoing,
-        under: Option<(KdSessId, KdSess)>,
-        rng: &mut R,
-    ) {
-        if let Some(attacker) = &mut self.attacker {
-            let before = frame.clone();
-            if !attacker(&mut frame) || under.is_some() && frame != before {
-                return;
-            }
+    fn depart<R: CryptoRng + ?Sized>(&mut self, mut flight: Flight, rng: &mut R) {
+        if let Some(attacker) = &mut self.attacker
+            && !attacker(&mut flight.frame)
+        {
+            return;
         }
+        let Some((inner, path)) = &mut self.path else {
+            return self.travel(&flight, Reach::All, Duration::ZERO, rng);
+        };
+        let inner = *inner;
+        let side = match (flight.frame.from, flight.frame.to) {
+            (from, _) if from == inner => Side::Outer,
+            (_, Destination::Ue(to)) if to != inner => {
+                return self.travel(&flight, Reach::All, Duration::ZERO, rng);
+            }
+            _ => Side::Inner,
+        };
+        let let_out = path(flight.clone(), side);
+        if side == Side::Inner && matches!(flight.frame.to, Destination::Group(_)) {
+            self.travel(&flight, Reach::AllBut(inner), Duration::ZERO, rng);
+        }
+        for Forwarded { flight, to, later } in let_out {
+            self.travel(&flight, Reach::of(to, inner), later, rng);
+        }
+    }
+
+    /// Puts a frame on its way, under the conditions.
+    fn travel<R: CryptoRng + ?Sized>(&mut self, flight: &Flight, reach: Reach, later: Duration, rng: &mut R) {
         let Conditions { loss, duplicate, reorder, delay } = self.conditions;
         let mut chance = |of_a_thousand: u16| {
             if of_a_thousand == 0 {
@@ -386,48 +480,67 @@ impl Lockstep {
         let copies = if chance(duplicate) { 2 } else { 1 };
         for _ in 0..copies {
             let late = if chance(reorder) { delay.max(Duration::from_millis(1)) * 3 } else { Duration::ZERO };
-            let at = self.now.monotonic.saturating_add(delay).saturating_add(late);
+            let at = self.now.monotonic.saturating_add(delay).saturating_add(late).saturating_add(later);
             self.serial += 1;
-            let under = under.as_ref().map(|(id, key)| (*id, key.duplicate()));
             self.flights.push(Reverse((at, self.serial)));
-            self.in_flight.insert(self.serial, Flight { frame: frame.clone(), under });
+            self.in_flight.insert(self.serial, (flight.clone(), reach));
         }
     }
 
     fn arrive<R: CryptoRng + ?Sized>(
         &mut self,
-        flight: Flight,
+        flight: &Flight,
+        reach: Reach,
         rng: &mut R,
         effect: &mut dyn FnMut(Effect<'_>),
     ) {
-        let Flight { frame, under } = flight;
+        let Flight { frame, seal } = flight;
         match frame.to {
             Destination::Ue(local) => {
-                let id = match under {
-                    None => None,
-                    Some((id, key)) => {
-                        let context =
-                            self.contexts.get_mut(&(local, frame.from)).and_then(|c| c.get_mut(&id));
-                        // Not held, or held with another key: it does not verify.
-                        let Some(context) = context.filter(|c| c.key == key) else { return };
-                        if !std::mem::replace(&mut context.first_seen, true) {
-                            let event = Event::LinkFirstVerified { local, peer: frame.from, id };
-                            self.input(local, Input::Engine(event), rng, effect);
+                if !reach.includes(local) {
+                    return;
+                }
+                let under = match (frame.lcid, seal) {
+                    (Lcid::CLEAR, None) => None,
+                    (Lcid::SIGNALLING, Some(seal)) => match self.verify(local, frame, seal) {
+                        Some(first_seen) => {
+                            if first_seen {
+                                let (peer, id) = (frame.from, seal.id);
+                                let event = Event::LinkFirstVerified { local, peer, id };
+                                self.input(local, Input::Engine(event), rng, effect);
+                            }
+                            Some(seal.id)
                         }
-                        Some(id)
-                    }
+                        None => return,
+                    },
+                    _ => return,
                 };
-                let signalling = received(Some(local), None, &frame, id);
+                let signalling = received(Some(local), None, frame, under);
                 self.input(local, Input::Frame(signalling), rng, effect);
             }
             Destination::Group(group) => {
-                let others: Vec<Layer2Id> =
-                    self.addresses.keys().copied().filter(|l| *l != frame.from).collect();
+                let others: Vec<Layer2Id> = self
+                    .addresses
+                    .keys()
+                    .copied()
+                    .filter(|l| *l != frame.from && reach.includes(*l))
+                    .collect();
                 for local in others {
-                    self.input(local, Input::Frame(received(None, Some(group), &frame, None)), rng, effect);
+                    self.input(local, Input::Frame(received(None, Some(group), frame, None)), rng, effect);
                 }
             }
         }
+    }
+
+    /// Whether a protected frame verifies at a node, and for the first time under its context.
+    fn verify(&mut self, local: Layer2Id, frame: &Outgoing, seal: &Seal) -> Option<bool> {
+        let context = self.contexts.get_mut(&(local, frame.from)).and_then(|c| c.get_mut(&seal.id))?;
+        if context.key != seal.key || *frame != seal.frame {
+            return None;
+        }
+        context.window.check(seal.sn).ok()?;
+        context.window.commit(seal.sn);
+        Some(!std::mem::replace(&mut context.first_seen, true))
     }
 
     /// The part of the engine's key table that PC5-S needs.
@@ -440,6 +553,8 @@ impl Lockstep {
                     phase: *phase,
                     first_seen: false,
                     serial: self.serial,
+                    next_sn: 0,
+                    window: Window::new(DEFAULT_WIDTH),
                 };
                 self.contexts.entry((key.local, key.peer)).or_default().insert(key.id, context);
                 self.retire_others(key.local, key.peer, key.id, *phase);

@@ -29,7 +29,7 @@ use crate::reject::Reject;
 /// Member: message 1 is out.
 pub(crate) struct ExpectCommand {
     pub repeat: Repeat,
-    request: Vec<u8>,
+    request: Zeroizing<Vec<u8>>,
     pub nonce_1: [u8; 16],
     msb: u8,
     e_m: Option<SecretKey>,

@@ -134,8 +134,8 @@ impl Handshake {
     pub fn link(&self, h4: &[u8; 32], h5: &[u8; 32], s_u: &[u8; 32], group: GroupId) -> JoinedKeys {
         let prk = extract(&*expand_32(&self.0, "link", &[h4]), &[s_u]);
         let keys = LinkRoot::derive(&prk, group, h5);
-        let finished_m = *expand_32(&prk, "member finished", &[h5]);
-        let finished_o = *expand_32(&prk, "owner finished", &[h5]);
+        let finished_m = expand_32(&prk, "member finished", &[h5]);
+        let finished_o = expand_32(&prk, "owner finished", &[h5]);
         JoinedKeys { root: keys, finished_m, finished_o }
     }
 }
@@ -159,9 +159,9 @@ pub struct JoinedKeys {
     /// Of the link.
     pub root: LinkRoot,
     /// What message 5 shows.
-    pub finished_m: [u8; 32],
+    pub finished_m: Secret,
     /// What message 6 shows.
-    pub finished_o: [u8; 32],
+    pub finished_o: Secret,
 }
 
 impl LinkRoot {
@@ -200,8 +200,8 @@ impl LinkRoot {
 
 /// confirm_o and confirm_m of a direct re-keying.
 pub fn rekey_confirmations(kd_sess: &KdSess, rh: &[u8; 32], dksi: Dksi) -> ([u8; 32], [u8; 32]) {
-    let mut both = [0; 64];
-    expand(kd_sess.expose(), "rekey confirm", &[rh, &dksi.0], &mut both);
+    let mut both = Zeroizing::new([0; 64]);
+    expand(kd_sess.expose(), "rekey confirm", &[rh, &dksi.0], &mut *both);
     let (mut o, mut m) = ([0; 32], [0; 32]);
     o.copy_from_slice(&both[..32]);
     m.copy_from_slice(&both[32..]);

@@ -410,7 +410,7 @@ fn request(w: &mut World, source: Layer2Id, nonce: u32, cookie: Option<[u8; 16]>
     });
     let m = Message { seq: 1, body }.encode().unwrap();
     inject(w, clear(source, OWNER, &m));
-    m
+    m.to_vec()
 }
 
 thread_local! {

@@ -4,8 +4,10 @@
 
 mod attacks;
 mod compromise;
+mod in_path;
 mod joining;
 mod keys;
+mod late;
 mod outsiders;
 mod sessions;
 mod world;

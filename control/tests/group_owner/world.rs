@@ -1,5 +1,6 @@
 //! A laboratory network with an owner, members and the link between them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,12 +14,13 @@ use pc5_control::store::{Binding, Granted, MemoryStore, Store, StoreError};
 use pc5_dataplane::ids::{GroupId, Layer2Id, PgkId};
 use pc5_dataplane::keys::Command;
 use pc5_dataplane::keys::table::{KeyError, KeyTable};
-use rand_core::UnwrapErr;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{SeedableRng, UnwrapErr};
 
-pub(crate) type Rng = UnwrapErr<getrandom::SysRng>;
+pub(crate) type Rng = ChaCha20Rng;
 
 pub(crate) fn rng() -> Rng {
-    UnwrapErr(getrandom::SysRng)
+    ChaCha20Rng::from_rng(&mut UnwrapErr(getrandom::SysRng))
 }
 
 /// Start of the simulated time.
@@ -100,6 +102,10 @@ pub(crate) struct Log {
     pub(crate) notices: Vec<(Layer2Id, Notice)>,
     pub(crate) sent: Vec<Outgoing>,
     pub(crate) refused_commands: Vec<KeyError>,
+    /// Both ends of every link whose keys were ever installed.
+    pub(crate) links: BTreeSet<(Layer2Id, Layer2Id)>,
+    /// Every group key ever installed, and where.
+    pub(crate) group_keys: BTreeMap<Layer2Id, BTreeSet<Vec<u8>>>,
     /// Members served over their links, and the PGKs that the owner could send under when that was said.
     pub(crate) audiences: Vec<(Vec<Layer2Id>, Vec<PgkId>)>,
 }
@@ -203,6 +209,13 @@ impl World {
         let Self { run, log, table, rng, .. } = self;
         let mut effect = |e: Effect<'_>| match e {
             Effect::Install(command) => {
+                match &command {
+                    Command::InstallLink(key, _) => drop(log.links.insert((key.local, key.peer))),
+                    Command::InstallGroup(key) => {
+                        log.group_keys.entry(key.local).or_default().insert(key.pgk.expose().to_vec());
+                    }
+                    _ => {}
+                }
                 if let Err(e) = table.apply(command) {
                     log.refused_commands.push(e);
                 }

@@ -8,6 +8,7 @@ use pc5_dataplane::ids::{KdSessId, Lcid};
 use pc5_dataplane::suite::Suite;
 use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::{Agreed, Refused};
 use crate::clock::Now;
@@ -27,7 +28,7 @@ use crate::reject::Reject;
 pub(crate) struct ExpectChallenge {
     pub bind: Bind,
     pub repeat: Repeat,
-    request: Vec<u8>,
+    request: Zeroizing<Vec<u8>>,
     nonce_1: [u8; 16],
     msb: u8,
     e_m: SecretKey,
@@ -51,7 +52,7 @@ impl ExpectChallenge {
         let mut state = Self {
             bind,
             repeat: Repeat::new(Vec::new(), Lcid::CLEAR, None, T4100, now),
-            request: Vec::new(),
+            request: Zeroizing::default(),
             nonce_1,
             msb,
             e_m: SecretKey::generate_from_rng(rng),
@@ -263,6 +264,8 @@ pub(crate) struct ExpectConfirm {
     pub agreed: Agreed,
     pub owner: Leaf,
     pub owner_crls: Vec<CrlHeld>,
+    /// Newest epoch that message 4 gave.
+    pub newest_epoch: u64,
     pub kd_lifetime: Duration,
     pub keepalive_period: Duration,
 }
@@ -277,18 +280,19 @@ impl ExpectConfirm {
         sdu: usize,
         now: Duration,
     ) -> Result<Self, DecodeError> {
-        let message = Message { seq, body: Body::JoinComplete(agreed.finished_m) };
+        let message = Message { seq, body: Body::JoinComplete(*agreed.finished_m) };
         let sdus = segment::segment(&message.encode()?, sdu)?;
         let repeat = Repeat::new(sdus, Lcid::SIGNALLING, Some(agreed.id), T4100, now);
         let ExpectAccept { bind, owner, owner_crls, .. } = state;
         let kd_lifetime = Duration::from_secs(keys.kd_lifetime.into());
         let keepalive_period = Duration::from_secs(u64::from(keys.keepalive_period).max(1));
-        Ok(Self { bind, repeat, agreed, owner, owner_crls, kd_lifetime, keepalive_period })
+        let newest_epoch = keys.entries.iter().map(|e| e.epoch).max().unwrap_or(0);
+        Ok(Self { bind, repeat, agreed, owner, owner_crls, newest_epoch, kd_lifetime, keepalive_period })
     }
 
     /// Message 6.
     pub(crate) fn confirms(&self, finished_o: &[u8; 32]) -> bool {
-        finished_o.ct_eq(&self.agreed.finished_o).into()
+        finished_o.ct_eq(&*self.agreed.finished_o).into()
     }
 }
 

@@ -19,7 +19,7 @@ use pc5_dataplane::ids::KdSessId;
 use pc5_dataplane::kdf::{KdSess, kd_sess};
 use pc5_dataplane::suite::Suite;
 
-use super::schedule::{JoinedKeys, LinkRoot};
+use super::schedule::{JoinedKeys, LinkRoot, Secret};
 use crate::credential::Refusal;
 use crate::reject::Reject;
 
@@ -29,8 +29,8 @@ pub(crate) struct Agreed {
     pub id: KdSessId,
     pub kd_sess: KdSess,
     pub suite: Suite,
-    pub finished_m: [u8; 32],
-    pub finished_o: [u8; 32],
+    pub finished_m: Secret,
+    pub finished_o: Secret,
 }
 
 impl Agreed {

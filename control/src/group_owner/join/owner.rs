@@ -173,7 +173,7 @@ pub(crate) struct ExpectComplete {
 impl ExpectComplete {
     /// Message 5.
     pub(crate) fn completes(&self, finished_m: &[u8; 32]) -> bool {
-        finished_m.ct_eq(&self.agreed.finished_m).into()
+        finished_m.ct_eq(&*self.agreed.finished_m).into()
     }
 }
 

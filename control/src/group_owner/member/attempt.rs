@@ -78,6 +78,11 @@ impl Attempt {
         unanswered && announcer != self.owner()
     }
 
+    /// Contexts with an owner that wait for message 6: one at most.
+    pub(super) fn pending(&self, owner: Layer2Id) -> usize {
+        usize::from(matches!(&self.state, State::Confirm(s) if s.bind.owner == owner))
+    }
+
     /// Removes the context of message 5, where there is one.
     fn remove_context(&self, local: Layer2Id, out: &mut Queue) {
         if let State::Confirm(s) = &self.state {
@@ -197,7 +202,7 @@ impl Member {
             Err(e) => return core.out.ignored(peer, e),
         };
         if let Some(link) = &mut self.link {
-            link.make_room(&mut core.out);
+            link.make_room(0, &mut core.out);
         }
         let key = LinkKey { local, peer, id, kd_sess, suite, role: LinkRole::Ue1 };
         core.out.install(Command::InstallLink(key, LinkPhase::Pending));
@@ -244,7 +249,7 @@ impl Member {
         let (identity, suite) = (state.owner.identity.clone(), state.agreed.suite);
         let until = state.owner.path_not_after;
         let before = self.link.take();
-        let crls = state.owner_crls.clone();
+        let (crls, given) = (state.owner_crls.clone(), state.newest_epoch);
         let mut link = Link::new(*state, self.offset, now);
         link.replaces(before, now, &mut core.out);
         core.out.notice(Notice::Joined { group, local, peer: source, identity, suite, until });
@@ -254,6 +259,10 @@ impl Member {
         };
         for der in newer {
             link.hand_on_crl(core, &der, now);
+        }
+        if self.ring.newest() < given {
+            // We had that epoch, and erased it: it is not taken again, and the owner has to know.
+            link.ask(core, self.ring.newest(), false, false, now);
         }
         self.backoff = FIRST_BACKOFF;
         self.link = Some(link);

@@ -35,6 +35,8 @@ pub(super) struct Link {
     pub id: KdSessId,
     /// Replaced ones, and when they are removed.
     retiring: Vec<(KdSessId, Option<Duration>)>,
+    /// Those of them that the link before this one had.
+    former: Vec<KdSessId>,
     /// Our clock minus the owner's, seconds.
     offset: i64,
     kd_since: Duration,
@@ -100,6 +102,7 @@ impl Link {
             root: agreed.root,
             id: agreed.id,
             retiring: Vec::new(),
+            former: Vec::new(),
             offset,
             kd_since: now.monotonic,
             kd_lifetime: kd_lifetime.clamp(SHORTEST_KD, LONGEST_KD),
@@ -127,7 +130,13 @@ impl Link {
             return before.remove_all(out);
         }
         let at = Some(now.monotonic.saturating_add(RETIRING));
-        self.retiring.extend(before.ids().map(|id| (id, at)));
+        self.former = before.ids().collect();
+        self.retiring.extend(self.former.iter().map(|id| (*id, at)));
+    }
+
+    /// Whether a context is one of the link before, which still receives: what is said there concerns this link no more.
+    pub(super) fn is_former(&self, id: KdSessId) -> bool {
+        self.former.contains(&id) && self.retiring.iter().any(|(r, _)| *r == id)
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = KdSessId> {
@@ -153,10 +162,10 @@ impl Link {
         Parting { local, peer, id, repeat }
     }
 
-    /// The table holds 4 contexts a link: replaced ones make room for another.
-    pub(super) fn make_room(&mut self, out: &mut Queue) {
+    /// The table holds 4 contexts a link: replaced ones make room for another. `pending` more are there, of a join under way.
+    pub(super) fn make_room(&mut self, pending: usize, out: &mut Queue) {
         let Bind { member: local, owner: peer, .. } = self.bind;
-        while self.retiring.len() + 1 >= CONTEXTS {
+        while !self.retiring.is_empty() && self.ids().count() + pending >= CONTEXTS {
             let (id, _) = self.retiring.remove(0);
             out.install(Command::RemoveLink { local, peer, id });
         }
@@ -228,7 +237,14 @@ impl Link {
     }
 
     /// REKEY_COMMAND.
-    pub(super) fn on_command(&mut self, core: &mut Core, canonical: &[u8], m: &RekeyCommand, now: Now) {
+    pub(super) fn on_command(
+        &mut self,
+        core: &mut Core,
+        canonical: &[u8],
+        m: &RekeyCommand,
+        pending: usize,
+        now: Now,
+    ) {
         let Bind { member: local, owner: peer, .. } = self.bind;
         let to = pc5_dataplane::pdu::Destination::Ue(peer);
         let command = hash(&[canonical]);
@@ -244,7 +260,7 @@ impl Link {
             Err(Refused { detail, .. }) => return core.out.ignored(peer, detail),
         };
         self.rekey = None;
-        self.make_room(&mut core.out);
+        self.make_room(pending, &mut core.out);
         let (id, suite) = (run.id, self.suite);
         let key = LinkKey { local, peer, id, kd_sess: run.kd_sess, suite, role: LinkRole::Ue1 };
         core.out.install(Command::InstallLink(key, LinkPhase::Active));

@@ -277,11 +277,19 @@ impl Member {
             return self.core.out.ignored(source, "not on a confirmed link");
         };
         link.hear(now);
+        if link.is_former(under) {
+            // The link before is over: nothing of it ends this one, or changes it. RELEASE is answered all the same.
+            if let Body::Release(_) = message.body {
+                self.core.send(source, Some(under), Body::ReleaseAccept);
+            }
+            return;
+        }
+        let pending = self.attempt.as_ref().map_or(0, |a| a.pending(source));
         match message.body {
             Body::KeepaliveAck(m) => link.on_keepalive_ack(m.counter, now),
             Body::GroupKeyUpdate(m) => link.on_update(&mut self.core, &mut self.ring, m, now),
             Body::RekeyTrigger(refresh) => link.start_rekey(&mut self.core, refresh, now, rng),
-            Body::RekeyCommand(m) => link.on_command(&mut self.core, canonical, &m, now),
+            Body::RekeyCommand(m) => link.on_command(&mut self.core, canonical, &m, pending, now),
             Body::Reject(m) => {
                 let (group, cause) = (self.core.policy.group, m.cause);
                 self.core.out.notice(Notice::PeerRefused {

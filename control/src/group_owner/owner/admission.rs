@@ -7,6 +7,7 @@ use pc5_dataplane::ids::{KdSessId, Layer2Id, Lcid, LinkRole};
 use pc5_dataplane::keys::{Command, LinkKey, LinkPhase};
 use pc5_dataplane::pdu::Destination;
 use rand_core::CryptoRng;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::Core;
@@ -309,7 +310,10 @@ impl Group {
         let (local, id, suite) = (self.policy.owner, agreed.id, agreed.suite);
         let kd_sess = agreed.kd_sess.duplicate();
         let key = LinkKey { local, peer: source, id, kd_sess, suite, role: LinkRole::Ue2 };
-        self.make_context_room(core, source);
+        self.end_leaving(core, source);
+        if let Some(m) = self.members.get_mut(&source) {
+            m.make_room(0, &mut core.out);
+        }
         core.out.install(Command::InstallLink(key, LinkPhase::Pending));
         let complete = ExpectComplete {
             authenticated: [0; 32],
@@ -345,20 +349,10 @@ impl Group {
         (live && binding.identity != *identity).then(|| binding.identity.clone())
     }
 
-    /// The table holds 4 contexts a link: replaced ones make room.
-    fn make_context_room(&mut self, core: &mut Core, peer: Layer2Id) {
-        self.end_leaving(core, peer);
-        let local = self.policy.owner;
-        if let Some(m) = self.members.get_mut(&peer) {
-            while m.ids().count() >= 4 && !m.retiring.is_empty() {
-                let (id, _) = m.retiring.remove(0);
-                core.out.install(Command::RemoveLink { local, peer, id });
-            }
-            while m.ids().count() >= 4 && !m.commanded.is_empty() {
-                let id = m.commanded.remove(0).id;
-                core.out.install(Command::RemoveLink { local, peer, id });
-            }
-        }
+    /// Contexts of a source that wait for their message 5: one at most.
+    pub(super) fn pending(&self, source: Layer2Id) -> usize {
+        let accepted = |h: &&HalfOpen| matches!(h.state, State::Accepted(_));
+        self.half_open.get(&source).map_or(0, |l| l.iter().filter(accepted).count())
     }
 
     /// Message 5, under the new KD-sess. Returns whether it was one.
@@ -377,7 +371,7 @@ impl Group {
             // A repeat, because message 6 was lost.
             if let Some(m) = self.members.get(&source)
                 && m.joined_under == under
-                && m.finished_m == *finished_m
+                && bool::from(m.finished_m.ct_eq(finished_m))
             {
                 let to = Destination::Ue(source);
                 core.out.send(self.policy.owner, to, Lcid::SIGNALLING, Some(under), &m.confirm);
@@ -416,14 +410,14 @@ impl Group {
     ) {
         let ExpectComplete { agreed, leaf, crls_held, first_epoch, newest_epoch, .. } = state;
         let (local, group) = (self.policy.owner, self.policy.group);
-        let confirm = core.sdus(source, Body::JoinConfirm(agreed.finished_o));
+        let confirm = core.sdus(source, Body::JoinConfirm(*agreed.finished_o));
         core.out.send(local, Destination::Ue(source), Lcid::SIGNALLING, Some(agreed.id), &confirm);
         let phase = LinkPhase::Active;
         core.out.install(Command::SetLinkPhase { local, peer: source, id: agreed.id, phase });
 
         let replaced = self.members.remove(&source);
         let at = now.monotonic.saturating_add(RETIRING);
-        let retiring = replaced.iter().flat_map(|m| m.ids().collect::<Vec<_>>()).map(|id| (id, Some(at)));
+        let former: Vec<KdSessId> = replaced.iter().flat_map(MemberLink::ids).collect();
         let (_, lsb) = (agreed.id.get() >> 8, agreed.id.get() as u8);
         let left = leaf.path_not_after.saturating_sub(now.unix_seconds());
         let (identity, suite, until) = (leaf.identity.clone(), agreed.suite, leaf.path_not_after);
@@ -432,7 +426,8 @@ impl Group {
             suite,
             root: agreed.root,
             id: agreed.id,
-            retiring: retiring.collect(),
+            retiring: former.iter().map(|id| (*id, Some(at))).collect(),
+            former,
             commanded: Vec::new(),
             last_run: None,
             kd_since: now.monotonic,
@@ -441,6 +436,8 @@ impl Group {
             refresh_wanted: false,
             trigger: None,
             update: None,
+            given: newest_epoch,
+            lacks_given: false,
             first_epoch,
             acked: newest_epoch,
             heard: now.monotonic,

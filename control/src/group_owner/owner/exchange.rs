@@ -9,8 +9,9 @@ use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 
 use super::Core;
-use super::group::Group;
-use crate::clock::Now;
+use super::group::{GATHERING, Group};
+use super::link::Answered;
+use crate::clock::{Now, earlier};
 use crate::codec::Body;
 use crate::codec::direct::KeepaliveAck;
 use crate::codec::entry::limits::ENTRIES;
@@ -43,8 +44,9 @@ impl Group {
             Body::ReleaseAccept => return self.end_leaving(core, source),
             _ => {}
         }
-        if !self.members.contains_key(&source) {
-            // Leaving, or pending: nothing else is exchanged then. A leaver's repeat is answered, the rest ignored.
+        if self.members.get(&source).is_none_or(|m| m.is_former(under)) {
+            // Leaving, pending, or of a link that another has replaced: nothing else is exchanged then. A leaver's repeat is
+            // answered, the rest ignored.
             if matches!(message.body, Body::Release(_)) {
                 self.accept_release(core, source, under);
             }
@@ -104,12 +106,27 @@ impl Group {
         if newest > made {
             return core.out.ignored(source, format!("acknowledges epoch {newest}, {made} is the newest"));
         }
+        if newest < m.given {
+            return self.lacks_given(source, newest, now);
+        }
         m.acked = m.acked.max(newest);
         if m.update.as_ref().is_some_and(|u| u.newest <= newest) {
             m.update = None;
         }
         self.note_audience(source);
         self.check_change(core, now, rng);
+    }
+
+    /// It had what the join gave before, and erased it since: it takes no such epoch again, since what was sent under it
+    /// could be replayed then. So it gets an epoch of its own, and until then group data over its link.
+    fn lacks_given(&mut self, peer: Layer2Id, newest: u64, now: Now) {
+        let Some(m) = self.members.get_mut(&peer) else { return };
+        // Once a join: an epoch is everybody's work.
+        if m.acked == m.given && !std::mem::replace(&mut m.lacks_given, true) {
+            m.acked = newest;
+            self.note_audience(peer);
+            self.gathered = earlier(self.gathered, Some(now.monotonic.saturating_add(GATHERING)));
+        }
     }
 
     /// GROUP_KEY_REQUEST. A repeat gets the stored answer: no second grant.
@@ -123,19 +140,23 @@ impl Group {
         rng: &mut R,
     ) {
         let Some(member) = self.members.get(&source) else { return };
-        if let Some((_, answer)) = member.answered.as_ref().filter(|(answered, _)| *answered == seq) {
-            return self.reply(core, source, answer);
-        }
-        let leaf = &member.leaf;
-        if let Err(e) = core.device.judge_again(leaf, Role::Member, self.policy.group, now) {
+        // Before every hand-out, a repeated one too.
+        if let Err(e) = core.device.judge_again(&member.leaf, Role::Member, self.policy.group, now) {
             return self.remove(core, source, Ended::Refused(Reject::from(&e)), now);
         }
+        if let Some(same) = member.answered.as_ref().filter(|a| a.seq == seq) {
+            return self.reply(core, source, &same.sdus);
+        }
+        let first_epoch = member.first_epoch;
+        if m.newest_epoch < member.given {
+            self.lacks_given(source, m.newest_epoch, now);
+        }
         // What it lacks; and where a grant or floors are wanted, or it lacks nothing, the one in use again.
-        let from = member.first_epoch.max(self.epochs.lowest_valid);
+        let from = first_epoch.max(self.epochs.lowest_valid);
         let mut numbers = self.epochs.above(m.newest_epoch.max(from.saturating_sub(1)));
         let sending = self.epochs.sending;
         if (m.grant || m.floors || numbers.is_empty())
-            && member.first_epoch <= sending
+            && first_epoch <= sending
             && !numbers.contains(&sending)
         {
             numbers.insert(0, sending);
@@ -162,7 +183,8 @@ impl Group {
             Ok(sdus) => {
                 self.reply(core, source, &sdus);
                 if let Some(member) = self.members.get_mut(&source) {
-                    member.answered = Some((seq, sdus));
+                    let until = now.monotonic.saturating_add(ANSWERED);
+                    member.answered = Some(Answered { seq, sdus, until });
                 }
             }
             Err(what) => core.out.ignored(source, format!("GROUP_KEY_UPDATE not sent: {what}")),
@@ -182,7 +204,7 @@ impl Group {
         rng: &mut R,
     ) {
         let local = self.policy.owner;
-        let kd_lifetime = self.policy.kd_lifetime;
+        let (kd_lifetime, pending) = (self.policy.kd_lifetime, self.pending(source));
         let Some(member) = self.members.get_mut(&source) else { return };
         if let Some(same) = member.commanded.iter().find(|c| c.nonce_1 == m.nonce_1) {
             let to = Destination::Ue(source);
@@ -215,6 +237,7 @@ impl Group {
         match command(&answer, canonical, m, rng) {
             Ok((commanded, kd_sess)) => {
                 let sdus = commanded.answer.clone();
+                member.make_room(pending, &mut core.out);
                 member.install_commanded(commanded, kd_sess, &mut core.out);
                 core.out.send(local, Destination::Ue(source), Lcid::SIGNALLING, Some(under), &sdus);
                 if !m.route.is_empty() {
@@ -279,7 +302,7 @@ impl Group {
         let Some(m) = self.members.get_mut(&peer) else { return };
         m.refresh_wanted |= refresh;
         // One is under way already: it serves.
-        if m.trigger.is_some() || m.commanded.iter().any(|c| c.repeat.is_some()) {
+        if m.is_rekeying() {
             return;
         }
         let refresh = m.refresh_wanted;
@@ -327,6 +350,7 @@ impl Group {
         m.armed = None;
         core.touched.push((local, peer));
         m.remove_retired(at, &mut core.out);
+        m.answered.take_if(|a| a.until <= at);
         if m.until <= at {
             return self.refuse_and_exclude(core, peer, Reject::LifetimeOver, now, rng);
         }
@@ -367,7 +391,7 @@ impl Group {
             Due::Over => false,
         });
         let over = m.kd_since.saturating_add(kd_lifetime).saturating_add(KD_GRACE) <= at;
-        let refresh = m.trigger.is_none() && m.refresh_due(kd_lifetime) <= at;
+        let refresh = !m.is_rekeying() && m.refresh_due(kd_lifetime) <= at;
         if over {
             return self.refuse_and_exclude(core, peer, Reject::LifetimeOver, now, rng);
         }
@@ -392,5 +416,7 @@ impl Group {
     }
 }
 
+/// An answer is kept for so long: longer than anybody repeats a GROUP_KEY_REQUEST.
+const ANSWERED: Duration = Duration::from_secs(5);
 /// A refresh under way at the end of KD's lifetime may come to its end.
 const KD_GRACE: Duration = Duration::from_secs(60);

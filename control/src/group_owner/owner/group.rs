@@ -2,7 +2,7 @@
 
 mod membership;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,14 +35,14 @@ use crate::store::{Binding, Store, StoreError};
 pub(super) struct Group {
     pub policy: GroupPolicy,
     pub epochs: Epochs,
-    pub members: HashMap<Layer2Id, MemberLink>,
+    pub members: BTreeMap<Layer2Id, MemberLink>,
     /// Who had which Layer-2 id, and until when a PGK given to it lives.
     pub bindings: HashMap<Layer2Id, Binding>,
     pub evicted: BTreeSet<Identity>,
-    pub half_open: HashMap<Layer2Id, Vec<HalfOpen>>,
+    pub half_open: BTreeMap<Layer2Id, Vec<HalfOpen>>,
     /// Half-open joins in order of their age.
     pub half_open_order: VecDeque<(Duration, Layer2Id, [u8; 32])>,
-    pub leaving: HashMap<Layer2Id, Leaving>,
+    pub leaving: BTreeMap<Layer2Id, Leaving>,
     /// The epoch that the group changes to once all have it.
     change: Option<u64>,
     /// An epoch without those who left is due then.
@@ -69,10 +69,10 @@ impl Group {
             evicted: store.evicted(group),
             bindings,
             policy,
-            members: HashMap::new(),
-            half_open: HashMap::new(),
+            members: BTreeMap::new(),
+            half_open: BTreeMap::new(),
             half_open_order: VecDeque::new(),
-            leaving: HashMap::new(),
+            leaving: BTreeMap::new(),
             change: None,
             gathered: None,
             fresh: None,

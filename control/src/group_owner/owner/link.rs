@@ -13,7 +13,7 @@ use crate::credential::Leaf;
 use crate::group_owner::Queue;
 use crate::group_owner::rekeying::{CONTEXTS, Commanded, RETIRING};
 use crate::group_owner::repeat::Repeat;
-use crate::group_owner::schedule::{Bind, LinkRoot};
+use crate::group_owner::schedule::{Bind, LinkRoot, Secret};
 
 /// A confirmed member.
 pub(super) struct MemberLink {
@@ -25,6 +25,8 @@ pub(super) struct MemberLink {
     pub id: KdSessId,
     /// Replaced ones, and when they are removed.
     pub retiring: Vec<(KdSessId, Option<Duration>)>,
+    /// Those of them that the link before this one had.
+    pub former: Vec<KdSessId>,
     /// Commanded and not confirmed, oldest first.
     pub commanded: Vec<Commanded>,
     /// Nonce_1 of the last run that was confirmed: a late repeat of its REQUEST begins no other.
@@ -36,6 +38,10 @@ pub(super) struct MemberLink {
     pub refresh_wanted: bool,
     pub trigger: Option<Repeat>,
     pub update: Option<Update>,
+    /// Newest epoch that the join gave.
+    pub given: u64,
+    /// It said that it lacks what the join gave: an epoch that it can take follows, once a join.
+    pub lacks_given: bool,
     /// Epochs from here ...
     pub first_epoch: u64,
     /// ... to here are acknowledged.
@@ -45,10 +51,10 @@ pub(super) struct MemberLink {
     /// End of the member's certificates, on our monotonic clock.
     pub until: Duration,
     pub crls: Vec<Repeat>,
-    /// GROUP_KEY_REQUEST answered last, and its answer.
-    pub answered: Option<(u16, Vec<Bytes>)>,
+    /// GROUP_KEY_REQUEST answered last.
+    pub answered: Option<Answered>,
     /// Message 5 as it was right, and message 6 for repeats of it.
-    pub finished_m: [u8; 32],
+    pub finished_m: Secret,
     pub confirm: Vec<Bytes>,
     /// Context of the join.
     pub joined_under: KdSessId,
@@ -63,10 +69,23 @@ pub(super) struct Update {
     pub newest: u64,
 }
 
+/// GROUP_KEY_REQUEST that was answered: a repeat gets the same.
+pub(super) struct Answered {
+    pub seq: u16,
+    pub sdus: Vec<Bytes>,
+    /// No repeat comes later, and what it carries is wiped.
+    pub until: Duration,
+}
+
 impl MemberLink {
     /// Whether it can open what the group is sent under `epoch`.
     pub(super) fn holds(&self, epoch: u64) -> bool {
         (self.first_epoch..=self.acked).contains(&epoch)
+    }
+
+    /// Whether a context is one of the link before, which still receives: what is said there concerns this link no more.
+    pub(super) fn is_former(&self, id: KdSessId) -> bool {
+        self.former.contains(&id) && self.retiring.iter().any(|(r, _)| *r == id)
     }
 
     /// When something about it is due.
@@ -77,9 +96,16 @@ impl MemberLink {
         let repeat = all.map(Repeat::deadline).min();
         let retiring = self.retiring.iter().filter_map(|(_, at)| *at).min();
         let lost = self.heard.saturating_add(lost_after);
-        let refresh = if self.trigger.is_none() { Some(self.refresh_due(refresh_at)) } else { None };
-        let first = earlier(earlier(repeat, retiring), refresh);
+        // A run under way is waited for.
+        let refresh = if self.is_rekeying() { None } else { Some(self.refresh_due(refresh_at)) };
+        let answered = self.answered.as_ref().map(|a| a.until);
+        let first = [retiring, refresh, answered].into_iter().fold(repeat, earlier);
         first.map_or(lost, |f| f.min(lost)).min(self.until)
+    }
+
+    /// Whether re-keying was asked for, or a command waits for its answer.
+    pub(super) fn is_rekeying(&self) -> bool {
+        self.trigger.is_some() || self.commanded.iter().any(|c| c.repeat.is_some())
     }
 
     /// When KD has to be refreshed: at an eighth before its end, so that a lost run or two do not matter.
@@ -106,17 +132,23 @@ impl MemberLink {
         None
     }
 
-    /// Installs the context of a command for receiving; makes room first.
+    /// The table holds 4 contexts a link: replaced ones make room for another, and then those commanded. `pending` more are
+    /// there, of a join under way.
+    pub(super) fn make_room(&mut self, pending: usize, out: &mut Queue) {
+        let Bind { member: peer, owner: local, .. } = self.bind;
+        while self.ids().count() + pending >= CONTEXTS {
+            let id = match (self.retiring.is_empty(), self.commanded.is_empty()) {
+                (false, _) => self.retiring.remove(0).0,
+                (true, false) => self.commanded.remove(0).id,
+                (true, true) => return,
+            };
+            out.install(Command::RemoveLink { local, peer, id });
+        }
+    }
+
+    /// Installs the context of a command for receiving; there is room for it.
     pub(super) fn install_commanded(&mut self, commanded: Commanded, kd_sess: KdSess, out: &mut Queue) {
         let Bind { member: peer, owner: local, .. } = self.bind;
-        while 1 + self.retiring.len() + self.commanded.len() >= CONTEXTS {
-            let oldest = if self.retiring.is_empty() {
-                self.commanded.remove(0).id
-            } else {
-                self.retiring.remove(0).0
-            };
-            out.install(Command::RemoveLink { local, peer, id: oldest });
-        }
         let (id, suite) = (commanded.id, self.suite);
         let role = pc5_dataplane::ids::LinkRole::Ue2;
         let key = LinkKey { local, peer, id, kd_sess, suite, role };

@@ -236,6 +236,11 @@ impl Owner {
         self.core.half_open
     }
 
+    /// Messages of which parts are wanting.
+    pub fn incomplete(&self) -> usize {
+        self.reassembly.len()
+    }
+
     /// Identities that are not admitted.
     pub fn evicted(&self, group: GroupId) -> Vec<Identity> {
         let g = self.groups.values().find(|g| g.policy.group == group);
