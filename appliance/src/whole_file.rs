@@ -19,6 +19,9 @@ impl WholeFile {
     /// # Errors
     /// What the system says: no such folder, no right to write there.
     pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Self> {
+        // A link to a file stays a link: the file behind it is replaced.
+        let behind = path.canonicalize();
+        let path = behind.as_deref().unwrap_or(path);
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(ErrorKind::IsADirectory.into()),
             Ok(found) if !found.is_file() => {

@@ -286,7 +286,7 @@ fn what_does_not_fit_together_says_what_to_write_instead() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("o").to_str().unwrap().to_owned();
     let dns_text = dns.to_str().unwrap().to_owned();
-    let cases: [(&[&str], i32, &str); 12] = [
+    let cases: [(&[&str], i32, &str); 20] = [
         (&["--keying", "kmf"], 2, "--keying go"),
         (&["--keying", "mikey"], 2, "--keying go"),
         (&["--to", "eth0"], 2, "--op protect"),
@@ -299,6 +299,14 @@ fn what_does_not_fit_together_says_what_to_write_instead() {
         (&["--op", "protect", "--keying", "file", "--keys", "k"], 4, "--op verify"),
         (&["--suite", "eea2", "--cast", "link"], 4, "--cast group"),
         (&["--suite", "rot13"], 2, "aes-256-gcm"),
+        (&["--op", "verify", "--keys", "k", "--suite", "eea2"], 2, "no --suite"),
+        (&["--op", "verify", "--keys", "k", "--cast", "auto"], 2, "no --cast"),
+        (&["--op", "verify", "--keys", "k", "--members", "3"], 2, "no --members"),
+        (&["--op", "verify", "--keys", "k", "--keylog", "l"], 2, "no --keylog"),
+        (&["--op", "verify", "--keys", "k", "--duration", "1"], 2, "leave out --loop"),
+        (&["--op", "bridge", "--keying", "file", "--keys", "k", "--loop", "2"], 2, "leave out --loop"),
+        (&["--suite", "eea1-eia1", "--kernel", "ring"], 4, "portable"),
+        (&["--op", "protect", "--out", "-", "--keylog", "/dev/stdout"], 2, "would mix"),
     ];
     for (args, code, says) in cases {
         let got = replay(&dns, args);
@@ -314,6 +322,37 @@ fn what_does_not_fit_together_says_what_to_write_instead() {
     assert_eq!(got.status.code(), Some(1));
     assert_eq!(pc5(&["replay"]).status.code(), Some(2));
     assert_eq!(pc5(&["--help"]).status.code(), Some(0));
+}
+
+/// A key log can have keys of several suites; what serves them is told, and a forced kernel has to serve them all.
+#[test]
+fn kernels_are_those_of_the_suites_in_the_key_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = |n: &str| dir.path().join(n).to_str().unwrap().to_owned();
+    let (air, keys) = (text("p"), text("k"));
+    let protect = ["--op", "protect", "--suite", "eea1-eia1", "--out", &air, "--keylog", &keys];
+    ok(&replay(&sample("dns.pcap"), &protect));
+    let air = Path::new(&air);
+    let verify = |more: &[&str]| {
+        let mut args = vec!["--op", "verify", "--keys", &keys, "-o", "json"];
+        args.extend(more);
+        replay(air, &args)
+    };
+    let got = verify(&["--kernel", "ring"]);
+    let message = String::from_utf8_lossy(&got.stderr).into_owned();
+    assert_eq!(got.status.code(), Some(4), "{message}");
+    assert!(message.contains("suite eea1-eia1 has no kernel ring"), "{message}");
+    let report: Value = serde_json::from_slice(&ok(&verify(&["--kernel", "portable"])).stdout).unwrap();
+    assert_eq!(report["timing"]["kernel"], "portable");
+    assert_eq!((&report["suite"], &report["cast"]), (&Value::Null, &Value::Null));
+    let line = format!("GROUP f00001 01 aes-128-gcm {}\n", "00".repeat(32));
+    std::fs::write(&keys, std::fs::read_to_string(&keys).unwrap() + &line).unwrap();
+    let report: Value = serde_json::from_slice(&ok(&verify(&[])).stdout).unwrap();
+    let kernel = report["timing"]["kernel"].as_str().unwrap();
+    let (snow, gcm) =
+        (pc5_dataplane::crypto::best(Suite::Eea1Eia1), pc5_dataplane::crypto::best(Suite::Aes128Gcm));
+    let expected = format!("eea1-eia1 {}, aes-128-gcm {}", snow.name(), gcm.name());
+    assert_eq!(kernel, if snow == gcm { snow.name() } else { &expected });
 }
 
 #[test]

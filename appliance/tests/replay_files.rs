@@ -1,7 +1,9 @@
 //! What `pc5 replay` leaves behind: whole files or none, for the right eyes, whatever ends it.
 #![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 
+use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -88,6 +90,87 @@ fn other_keys_verify_nothing_and_that_is_a_failure() {
     ended(&pc5(&["replay", &sample(), "--op", "protect", "--keylog", &others]).output().unwrap(), 0, "");
     ended(&pc5(&["replay", &air, "--op", "verify", "--keys", &keys]).output().unwrap(), 0, "");
     ended(&pc5(&["replay", &air, "--op", "verify", "--keys", &others]).output().unwrap(), 1, "none of 46");
+}
+
+/// A log of weeks: reading it costs so much a line, however many there are. Comparing each with all before took a minute.
+#[test]
+fn a_long_key_log_is_read_quickly() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (air, keys) = (at("air.pcapng"), at("keys"));
+    let protect = ["replay", &sample(), "--op", "protect", "--out", &air, "--keylog", &keys];
+    ended(&pc5(&protect).output().unwrap(), 0, "");
+    let mut log = String::new();
+    for i in 0..50_000u32 {
+        // One group, one link: what has most to compare with.
+        writeln!(log, "GROUP f00001 {:02x} aes-256-gcm {i:064x}", i % 256).unwrap();
+        writeln!(log, "LINK 000001 fffffe {:04x} aes-256-gcm {i:064x}", 1 + i % 65_535).unwrap();
+    }
+    log += &fs::read_to_string(&keys).unwrap();
+    fs::write(&keys, log).unwrap();
+    let began = Instant::now();
+    ended(&pc5(&["replay", &air, "--op", "verify", "--keys", &keys]).output().unwrap(), 0, "");
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+}
+
+fn fed(args: &[&str], input: &[u8]) -> Output {
+    let mut child = pc5(args).stdin(Stdio::piped()).spawn().unwrap();
+    // A command that refuses its arguments reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+/// `pc5 replay - --out -` stands in a pipe: the capture alone goes on, the report to whoever looks.
+#[test]
+fn a_capture_comes_and_goes_by_standard_streams() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let keys = keys.to_str().unwrap();
+    let capture = fs::read(sample()).unwrap();
+    for out_file in ["-", "/dev/stdout"] {
+        let args = ["replay", "-", "--op", "protect", "--out", out_file, "--keylog", keys];
+        let air = fed(&args, &capture);
+        ended(&air, 0, "frames read");
+        let back = fed(&["replay", "-", "--op", "verify", "--keys", keys, "--out", "-"], &air.stdout);
+        ended(&back, 0, "frames read");
+        let path = folder.path().join("back.pcapng");
+        fs::write(&path, &back.stdout).unwrap();
+        let (mut is, mut was) = (Reader::open(&path).unwrap(), Reader::open(sample()).unwrap());
+        loop {
+            match (is.next().unwrap(), was.next().unwrap()) {
+                (Some(is), Some(was)) => assert_eq!(is.data, was.data),
+                (None, None) => break,
+                _ => panic!("not as many frames"),
+            }
+        }
+    }
+    let log = fed(&["replay", "-", "--op", "protect", "--keylog", "-"], &capture);
+    ended(&log, 0, "frames read");
+    let log = String::from_utf8(log.stdout).unwrap();
+    assert!(log.lines().all(|l| l.starts_with("GROUP ") || l.starts_with("LINK ")), "{log}");
+
+    ended(&fed(&["replay", "-", "--loop", "2"], &capture), 2, "comes once");
+    ended(&fed(&["replay", "-", "--op", "verify", "--keys", "-"], &capture), 2, "name a file");
+}
+
+/// Replacing the file that standard output goes to would lose whatever else goes there.
+#[test]
+fn a_file_behind_standard_output_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    for option in ["--keylog", "--report", "--out"] {
+        let args = ["replay", &sample(), "--op", "protect", option, "/dev/stdout"];
+        let out = pc5(&args).stdout(fs::File::create(&file).unwrap()).output().unwrap();
+        ended(&out, 2, "name that file");
+    }
+    assert_eq!(names(folder.path()), ["file"]);
+    // What a link names is replaced, and the link stays.
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let args = ["replay", &sample(), "--op", "protect", "--keylog", link.to_str().unwrap()];
+    ended(&pc5(&args).output().unwrap(), 0, "");
+    assert!(link.is_symlink());
+    assert!(fs::read_to_string(&file).unwrap().starts_with("GROUP "));
 }
 
 #[test]

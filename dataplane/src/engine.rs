@@ -47,6 +47,8 @@ impl Default for EngineConfig {
 /// Contexts of one worker and the frames that go through them.
 pub struct Engine {
     share: Share,
+    /// Reads along with a key log: it never sends.
+    monitors: bool,
     shared: SharedSnapshot,
     snapshot: Arc<Snapshot>,
     ciphers: Ciphers,
@@ -62,6 +64,7 @@ impl Engine {
     pub fn new(shared: SharedSnapshot, config: EngineConfig) -> Self {
         Self {
             share: config.share,
+            monitors: config.receive.monitor,
             shared,
             snapshot: Snapshot::empty_one(),
             ciphers: Ciphers::new(config.kernel),
@@ -144,7 +147,9 @@ impl Engine {
         }
         match change {
             Change::Added(_) => {
-                self.senders.add_link(root, &mut self.ciphers)?;
+                if !self.monitors {
+                    self.senders.add_link(root, &mut self.ciphers)?;
+                }
                 self.receivers.add_link(root, &mut self.ciphers)?;
             }
             Change::Updated(_) => {
@@ -161,14 +166,15 @@ impl Engine {
 
     fn change_group(&mut self, change: Change<'_, GroupRoot>) {
         let (Change::Added(root) | Change::Updated(root) | Change::Removed(root)) = change;
-        let sends_here = self.share.owns(Address::group(root.group, root.local));
+        let sends_here = !self.monitors && self.share.owns(Address::group(root.group, root.local));
         if let Change::Removed(_) = change {
             self.receivers.remove_group(root, &mut self.ciphers);
             if sends_here {
                 self.senders.remove_group(root, &mut self.ciphers);
             }
         } else {
-            self.receivers.set_group(root, &mut self.ciphers);
+            let is_new = matches!(change, Change::Added(_));
+            self.receivers.set_group(root, is_new, &mut self.ciphers);
             if sends_here {
                 self.senders.set_group(root);
             }

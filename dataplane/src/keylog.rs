@@ -36,6 +36,13 @@ pub enum KeyLogLine {
 }
 
 impl KeyLogLine {
+    /// The suite of the key.
+    pub fn suite(&self) -> Suite {
+        match self {
+            Self::Group { suite, .. } | Self::Link { suite, .. } => *suite,
+        }
+    }
+
     /// The line without its end.
     pub fn to_line(&self) -> String {
         let mut line = match self {

@@ -1,7 +1,10 @@
 //! `pc5 replay`: the main job on a capture.
 
-use std::io::{ErrorKind, IsTerminal};
-use std::path::{Path, PathBuf};
+mod check;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,7 +13,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use pc5_dataplane::cipher::Kernel;
 use pc5_dataplane::engine::{Engine, EngineConfig, Now, Share};
-use pc5_dataplane::keylog;
+use pc5_dataplane::keylog::{self, KeyLogLine};
 use pc5_dataplane::keys::table::SharedSnapshot;
 use pc5_dataplane::suite::Suite;
 use pc5_dataplane::verdict::{Counters, Verdict};
@@ -18,14 +21,16 @@ use pc5_dataplane::{Budget, ReceiveLimits, crypto};
 use pc5_pcap::{Pace, Pacer, PcapError, Reader};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::exit::{self, Exit, refused, usage};
+use check::usage_if_missing;
+
+use crate::exit::Exit;
 use crate::replay::directory::{Cast, Directory};
 use crate::replay::keying::{Keying, KeyingConfig};
 use crate::replay::lane::{Lane, StageTime, Step};
 use crate::replay::lanes::Lanes;
 use crate::replay::output::Writer;
 use crate::replay::part::Shape;
-use crate::replay::plan::{KeyingWay, Op, Output, Plan};
+use crate::replay::plan::{KeyingWay, Op, Plan};
 use crate::replay::report::{Report, Row, TimedStage};
 use crate::replay::rounds::{self, Rounds};
 use crate::replay::wire::{Wire, WireReport};
@@ -35,9 +40,10 @@ use crate::whole_file::WholeFile;
 /// Arguments of `pc5 replay`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Capture: pcap or pcapng, any link type.
+    /// Capture: pcap or pcapng, any link type; - is standard input.
     input: PathBuf,
-    /// Write a pcapng: protected frames (protect, bridge) or SDUs (verify, roundtrip).
+    /// Write a pcapng: protected frames (protect, bridge) or SDUs (verify, roundtrip). With - for standard output the report goes to
+    /// standard error.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// What to do with each frame.
@@ -52,15 +58,15 @@ pub(crate) struct Args {
     /// Write every key used, for a dissector. Whoever has this file reads everything.
     #[arg(long, value_name = "FILE")]
     keylog: Option<PathBuf>,
-    /// Suite of links and group.
-    #[arg(long, default_value_t = Suite::Aes256Gcm)]
-    suite: Suite,
-    /// What goes one-to-one and what one-to-many.
-    #[arg(long, value_enum, default_value_t = Cast::Auto)]
-    cast: Cast,
-    /// Most member UEs; further stations share them.
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=16_384))]
-    members: u32,
+    /// Suite of links and group [default: aes-256-gcm].
+    #[arg(long, value_name = "S")]
+    suite: Option<Suite>,
+    /// What goes one-to-one and what one-to-many [default: auto].
+    #[arg(long, value_enum)]
+    cast: Option<Cast>,
+    /// Most member UEs; further stations share them [default: 256].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    members: Option<u32>,
     /// Worker threads, the calling one among them; 1 runs everything on it.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
@@ -93,6 +99,20 @@ pub(crate) struct Args {
     output: Shown,
 }
 
+impl Args {
+    fn suite(&self) -> Suite {
+        self.suite.unwrap_or(Suite::Aes256Gcm)
+    }
+
+    fn cast(&self) -> Cast {
+        self.cast.unwrap_or(Cast::Auto)
+    }
+
+    fn members(&self) -> u32 {
+        self.members.unwrap_or(256)
+    }
+}
+
 /// Form of a result.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Shown {
@@ -108,10 +128,11 @@ fn kernel(name: &str) -> Result<Kernel, String> {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    let plan = Plan::new(args.op, args.cast, args.keying, args.keys.is_some(), args.suite)?;
-    check(&args, &plan)?;
-    if args.op != Op::Verify && args.suite == Suite::Eea0 {
+pub(crate) fn run(mut args: Args) -> anyhow::Result<Exit> {
+    let plan = Plan::new(args.op, args.cast(), args.keying, args.keys.is_some(), args.suite())?;
+    let report_to = check::standard_streams(&mut args)?;
+    check::check(&args, &plan)?;
+    if args.op != Op::Verify && args.suite() == Suite::Eea0 {
         eprintln!(
             "pc5: suite eea0 neither ciphers nor authenticates: everybody reads and writes what it carries"
         );
@@ -126,6 +147,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         }
         None => Vec::new(),
     };
+    let opened_with: BTreeSet<Suite> = log.iter().map(KeyLogLine::suite).collect();
+    check::kernels(&args, &plan, &opened_with)?;
     let mut reader = Reader::open(&args.input).map_err(|e| usage_if_missing(e.into()))?;
     // Everything that is written has its place before anything is done.
     let whole = |path: &Option<PathBuf>, what: &str, mode| {
@@ -141,8 +164,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let writer = args.out.as_deref().map(Writer::create).transpose().map_err(usage_if_missing)?;
     let interrupted = interruption()?;
     let config = KeyingConfig {
-        suite: args.suite,
-        direct: args.cast == Cast::Group,
+        suite: args.suite(),
+        direct: args.cast() == Cast::Group,
         log: args.keylog.is_some(),
         keep_signalling: args.signalling,
     };
@@ -150,7 +173,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let shape = shape(&args, &plan);
     let mut lanes = start_lanes(&args, plan, shape, &keying)?;
     let wire = args.to.as_deref().map(Wire::open).transpose()?;
-    let mut directory = Directory::new(args.members);
+    let mut directory = Directory::new(args.members());
     let mut rounds = Rounds::new(plan, shape, &mut lanes, &mut keying, &mut directory, writer, wire);
 
     let began = Instant::now();
@@ -184,86 +207,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         wire: rounds.wire(),
     };
     drop(rounds);
-    let report = report(&args, &plan, &reader, &mut lanes, &keying, totals);
-    show(&args, &report, report_file)?;
+    let report = report(&args, &plan, &reader, &mut lanes, &keying, &opened_with, totals);
+    show(&args, report_to, &report, report_file)?;
     if interrupted.load(Ordering::Relaxed) {
         eprintln!("pc5: interrupted; the {} frames before it were processed", report.frames_read);
         return Ok(Exit::Failed);
     }
     Ok(verdict(&report, defect))
-}
-
-fn check(args: &Args, plan: &Plan) -> anyhow::Result<()> {
-    if args.to.is_some() && plan.output != Output::Frames {
-        return Err(usage("--to puts protected frames on a wire: use --op protect or bridge"));
-    }
-    let goes_somewhere = args.out.is_some() || args.to.is_some();
-    if args.signalling && (!goes_somewhere || plan.output != Output::Frames) {
-        return Err(usage(
-            "--signalling gives PC5-S frames among protected ones: use --op protect or bridge with --out FILE or --to IFACE",
-        ));
-    }
-    if args.keylog.is_some() && plan.op == Op::Verify {
-        return Err(usage("--op verify makes no keys to log; leave out --keylog"));
-    }
-    if args.members == 1 && plan.cast != Cast::Group && !plan.hop2.is_empty() {
-        return Err(usage("a frame never goes back to its sender, so bridging takes --members 2 or more"));
-    }
-    if let Some(seconds) = args.duration
-        && !(seconds.is_finite() && seconds > 0.0 && seconds <= 1e6)
-    {
-        return Err(usage("--duration takes a number of seconds above 0, at most 1000000"));
-    }
-    let outputs = [("--out", &args.out), ("--keylog", &args.keylog), ("--report", &args.report)];
-    let outputs = outputs.map(|(name, path)| (name, path.as_deref()));
-    let inputs = [("what is read", Some(args.input.as_path())), ("what is read", args.keys.as_deref())];
-    for (i, (name, path)) in outputs.iter().enumerate() {
-        for (other, taken) in inputs.iter().chain(&outputs[..i]) {
-            if let (Some(path), Some(taken)) = (path, taken)
-                && same_file(path, taken)
-            {
-                return Err(usage(format!(
-                    "{name} {} would overwrite {other}; name another file",
-                    path.display()
-                )));
-            }
-        }
-    }
-    if let Some(kernel) = args.kernel
-        && plan.op != Op::Verify
-        && !crypto::kernels(args.suite).contains(&kernel)
-    {
-        let names: Vec<&str> = crypto::kernels(args.suite).iter().map(|k| k.name()).collect();
-        let (suite, kernel) = (args.suite, kernel.name());
-        return Err(refused(format!(
-            "suite {suite} has no kernel {kernel} on this machine; it has {}",
-            names.join(", ")
-        )));
-    }
-    Ok(())
-}
-
-/// One and the same regular file, be it there already or not.
-fn same_file(a: &Path, b: &Path) -> bool {
-    let place = |path: &Path| {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        path.canonicalize().or_else(|_| Ok(folder.canonicalize()?.join(path.file_name().unwrap_or_default())))
-    };
-    let is_file = |path: &Path| path.metadata().map_or(true, |m| m.is_file());
-    let same =
-        |a: std::io::Result<PathBuf>, b: std::io::Result<PathBuf>| matches!((a, b), (Ok(a), Ok(b)) if a == b);
-    is_file(a) && same(place(a), place(b))
-}
-
-/// A file or folder that is not there, or is the other of the two, is an error of usage.
-fn usage_if_missing(error: anyhow::Error) -> anyhow::Error {
-    let kinds = [ErrorKind::NotFound, ErrorKind::IsADirectory, ErrorKind::NotADirectory];
-    let is_missing =
-        error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| kinds.contains(&e.kind()));
-    if is_missing { usage(exit::told(&error)) } else { error }
 }
 
 /// Raised by Ctrl-C or SIGTERM, upon which what was taken is completed; a second one ends the program at once.
@@ -449,15 +399,20 @@ fn report(
     reader: &Reader,
     lanes: &mut Lanes,
     keying: &Keying,
+    opened_with: &BTreeSet<Suite>,
     totals: Totals,
 ) -> Report {
     let mut times = [StageTime::default(); Step::ALL.len()];
     let mut counters = [const { Counters::new() }; Step::ALL.len()];
     let mut advisory = false;
-    let mut kernel = None;
-    let suite = args.suite;
+    let mut kernels = BTreeMap::new();
+    let mut suites = opened_with.clone();
+    if plan.op != Op::Verify {
+        suites.insert(args.suite());
+    }
     for worker in 0..lanes.len() {
-        let (lane_times, lane_counters, lane_advisory, lane_kernel) = lanes.call(worker, move |lane| {
+        let suites = suites.clone();
+        let (lane_times, lane_counters, lane_advisory, lane_kernels) = lanes.call(worker, move |lane| {
             let c = [
                 lane.members.sealed().clone(),
                 lane.owner.opened().clone(),
@@ -467,12 +422,13 @@ fn report(
                 Counters::new(),
             ];
             let engines = [&lane.members, &lane.owner, &lane.monitor];
-            (lane.times, c, engines.iter().any(|e| e.has_advisory_windows()), lane.members.kernel_of(suite))
+            let kernels = suites.into_iter().map(|s| (s, lane.members.kernel_of(s).name()));
+            (lane.times, c, engines.iter().any(|e| e.has_advisory_windows()), kernels.collect::<Vec<_>>())
         });
         times.iter_mut().zip(&lane_times).for_each(|(a, b)| a.add(b));
         counters.iter_mut().zip(&lane_counters).for_each(|(a, b)| a.add(b));
         advisory |= lane_advisory;
-        kernel = Some(lane_kernel.name().to_owned());
+        kernels.extend(lane_kernels);
     }
     let steps: Vec<Step> = plan.hop1.iter().chain(plan.hop2).copied().collect();
     let mut rows = Vec::new();
@@ -505,12 +461,13 @@ fn report(
             Op::Verify => "verify",
         },
         cast: match plan.cast {
-            Cast::Auto => "auto",
-            Cast::Group => "group",
-            Cast::Link => "link",
+            _ if plan.op == Op::Verify => None,
+            Cast::Auto => Some("auto"),
+            Cast::Group => Some("group"),
+            Cast::Link => Some("link"),
         },
         keying: if plan.from_key_log { "file" } else { "go" },
-        suite: (plan.op != Op::Verify).then(|| suite.to_string()),
+        suite: (plan.op != Op::Verify).then(|| args.suite().to_string()),
         input: args.input.display().to_string(),
         frames_read: totals.frames_read,
         octets_read: totals.octets_read,
@@ -529,16 +486,38 @@ fn report(
         stages,
         workers: lanes.len(),
         batch: args.batch as usize,
-        kernel,
+        kernel: named(&kernels),
         input_io: reader.io_path().to_owned(),
     }
 }
 
-fn show(args: &Args, report: &Report, file: Option<WholeFile>) -> anyhow::Result<()> {
+/// The kernel in use; where suites have different ones, which has which.
+fn named(kernels: &BTreeMap<Suite, &'static str>) -> Option<String> {
+    let first = kernels.values().next()?;
+    if kernels.values().all(|k| k == first) {
+        return Some((*first).to_owned());
+    }
+    let each: Vec<String> = kernels.iter().map(|(suite, kernel)| format!("{suite} {kernel}")).collect();
+    Some(each.join(", "))
+}
+
+/// Where the report is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReportTo {
+    Output,
+    /// Standard output has what is written.
+    Error,
+}
+
+fn show(args: &Args, to: ReportTo, report: &Report, file: Option<WholeFile>) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(&report.to_json())? + "\n";
-    match args.output {
-        Shown::Table => print(&report.to_table())?,
-        Shown::Json => print(&json)?,
+    let shown = match args.output {
+        Shown::Table => &report.to_table(),
+        Shown::Json => &json,
+    };
+    match to {
+        ReportTo::Output => print(shown)?,
+        ReportTo::Error => eprint!("{shown}"),
     }
     if let Some(mut file) = file {
         file.write(json.as_bytes()).and_then(|()| file.commit()).context("report")?;

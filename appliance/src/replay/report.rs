@@ -25,7 +25,8 @@ pub(crate) struct TimedStage {
 /// Everything about a finished replay.
 pub(crate) struct Report {
     pub op: &'static str,
-    pub cast: &'static str,
+    /// None where each frame says it itself.
+    pub cast: Option<&'static str>,
     pub keying: &'static str,
     pub suite: Option<String>,
     pub input: String,
@@ -133,11 +134,8 @@ impl Report {
 
     fn write_table(&self, t: &mut String) -> std::fmt::Result {
         let suite = self.suite.as_deref().unwrap_or("as in the key log");
-        writeln!(
-            t,
-            "{}  op {}  cast {}  keying {}  suite {suite}",
-            self.input, self.op, self.cast, self.keying
-        )?;
+        let cast = self.cast.unwrap_or("as received");
+        writeln!(t, "{}  op {}  cast {cast}  keying {}  suite {suite}", self.input, self.op, self.keying)?;
         writeln!(t)?;
         writeln!(t, "{:<28}{:>14}", "frames read", self.frames_read)?;
         writeln!(t, "{:<28}{:>14}", "= accepted", self.outcome.get(Verdict::Accepted))?;
@@ -202,7 +200,7 @@ impl Report {
                 "note: suites without integrity: replay windows are advisory, nothing was refused as old"
             )?;
         }
-        if self.suite.is_some() && self.cast != "link" {
+        if self.suite.is_some() && self.cast != Some("link") {
             writeln!(
                 t,
                 "note: a one-to-many MAC field proves membership of the group, not which member sent"

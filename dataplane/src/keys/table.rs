@@ -5,6 +5,7 @@
 //! following cost what changed and not what is there.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -297,7 +298,48 @@ pub struct KeyTable {
     shared: SharedSnapshot,
     serial: u64,
     /// All keys of a key log stand side by side, as many as there are.
-    reads_along: bool,
+    along: Option<ReadAlong>,
+}
+
+/// What a key log has given so far. Its lines are as many as somebody was patient, so that each costs the same.
+#[derive(Default)]
+struct ReadAlong {
+    groups: HashMap<u64, Vec<Arc<GroupRoot>>>,
+    links: HashMap<u64, Vec<Arc<LinkRoot>>>,
+    hasher: RandomState,
+}
+
+impl ReadAlong {
+    /// Whether a PGK is new; then it is there from now on.
+    fn add_group(&mut self, root: &Arc<GroupRoot>) -> bool {
+        let hash = self.hasher.hash_one((root.group.get(), root.pgk_id.0, root.pgk.expose()));
+        let alike = self.groups.entry(hash).or_default();
+        let same = |r: &Arc<GroupRoot>| {
+            (r.group, r.pgk_id, r.suite, r.senders) == (root.group, root.pgk_id, root.suite, root.senders)
+                && r.pgk == root.pgk
+        };
+        let is_new = !alike.iter().any(same);
+        if is_new {
+            alike.push(root.clone());
+        }
+        is_new
+    }
+
+    /// The same for a KD-sess.
+    fn add_link(&mut self, root: &Arc<LinkRoot>) -> bool {
+        let ids = (root.local.get(), root.peer.get(), root.id.get());
+        let hash = self.hasher.hash_one((ids, root.kd_sess.expose()));
+        let alike = self.links.entry(hash).or_default();
+        let same = |r: &Arc<LinkRoot>| {
+            (r.local, r.peer, r.id, r.suite) == (root.local, root.peer, root.id, root.suite)
+                && r.kd_sess == root.kd_sess
+        };
+        let is_new = !alike.iter().any(same);
+        if is_new {
+            alike.push(root.clone());
+        }
+        is_new
+    }
 }
 
 impl Default for KeyTable {
@@ -309,12 +351,12 @@ impl Default for KeyTable {
 impl KeyTable {
     /// No keys.
     pub fn new() -> Self {
-        Self { now: Snapshot::empty(), shared: SharedSnapshot::new(), serial: 0, reads_along: false }
+        Self { now: Snapshot::empty(), shared: SharedSnapshot::new(), serial: 0, along: None }
     }
 
     /// No keys, and no limit to how many a group or link may have: for reading along with a key log.
     pub fn for_reading_along() -> Self {
-        Self { reads_along: true, ..Self::new() }
+        Self { along: Some(ReadAlong::default()), ..Self::new() }
     }
 
     /// Handle for workers.
@@ -399,6 +441,9 @@ impl KeyTable {
     }
 
     fn install_group(&mut self, key: GroupKey) -> Result<(), KeyError> {
+        if self.along.is_some() {
+            return self.read_group_along(key);
+        }
         let overlaps = |r: &GroupRoot| match (r.senders, key.senders) {
             (PermittedSender::Only(a), PermittedSender::Only(b)) => a == b,
             _ => true,
@@ -409,7 +454,7 @@ impl KeyTable {
         let clash = self.now.groups.iter().find(|r| {
             r.group == key.group && r.pgk_id.index() == key.pgk_id.index() && overlaps(r) && !same_key(r)
         });
-        if let Some(held) = clash.filter(|_| !self.reads_along) {
+        if let Some(held) = clash {
             return Err(if held.pgk_id == key.pgk_id {
                 KeyError::OtherContent { group: key.group, pgk_id: key.pgk_id }
             } else {
@@ -421,11 +466,7 @@ impl KeyTable {
             |r: &&Arc<GroupRoot>| r.local == key.local && r.group == key.group && r.senders == key.senders;
         let live = mine.filter(of_these).count();
         let named = (key.local, key.group, key.pgk_id, key.senders);
-        let is_there = match self.reads_along {
-            true => self.now.groups().any(|r| r.group == key.group && same_key(r)),
-            false => self.find_group(named).is_ok(),
-        };
-        if is_there {
+        if self.find_group(named).is_ok() {
             return self.update_group(named, |root| {
                 if let Some(range) = key.grant.clone() {
                     grant(root, range)?;
@@ -434,12 +475,22 @@ impl KeyTable {
                 Ok(())
             });
         }
-        if live >= limits::GROUP_KEYS && !self.reads_along {
+        if live >= limits::GROUP_KEYS {
             let what = "live PGKs of a group and its senders";
             return Err(KeyError::Limit { what, limit: limits::GROUP_KEYS });
         }
+        let (local, grant_of_key) = (key.local, key.grant.clone());
+        let mut root = self.group_root(key);
+        if let Some(range) = grant_of_key {
+            grant(&mut root, range)?;
+        }
+        self.now.groups.get_mut(local.get()).push(Arc::new(root));
+        Ok(())
+    }
+
+    fn group_root(&mut self, key: GroupKey) -> GroupRoot {
         self.serial += 1;
-        let mut root = GroupRoot {
+        GroupRoot {
             serial: self.serial,
             local: key.local,
             group: key.group,
@@ -452,11 +503,14 @@ impl KeyTable {
             retired: false,
             grants: Vec::new(),
             floors: key.floors,
-        };
-        if let Some(range) = key.grant {
-            grant(&mut root, range)?;
         }
-        self.now.groups.get_mut(key.local.get()).push(Arc::new(root));
+    }
+
+    fn read_group_along(&mut self, key: GroupKey) -> Result<(), KeyError> {
+        let root = Arc::new(self.group_root(key));
+        if self.along.as_mut().is_some_and(|along| along.add_group(&root)) {
+            self.now.groups.get_mut(root.local.get()).push(root);
+        }
         Ok(())
     }
 
@@ -474,30 +528,36 @@ impl KeyTable {
             return Err(KeyError::Loop(key.local));
         }
         let (local, peer, id) = (key.local, key.peer, key.id);
-        let same = |r: &LinkRoot| {
-            r.local == local
-                && r.peer == peer
-                && r.id == id
-                && *r.kd_sess == key.kd_sess
-                && r.suite == key.suite
-        };
-        if self.reads_along && self.now.links().any(same) {
-            return Ok(());
+        if self.along.is_some() {
+            return self.read_link_along(key, phase);
         }
-        if self.find_link(local, peer, id).is_ok() && !self.reads_along {
+        if self.find_link(local, peer, id).is_ok() {
             return Err(KeyError::IdInUse { local, peer, id });
         }
-        let shard = self.now.links.get_mut(local.get() ^ peer.get());
+        let shard = self.now.links.get(local.get() ^ peer.get());
         let live = shard.iter().filter(|r| r.local == local && r.peer == peer).count();
-        if live >= limits::LINK_CONTEXTS && !self.reads_along {
+        if live >= limits::LINK_CONTEXTS {
             return Err(KeyError::Limit { what: "contexts of a link", limit: limits::LINK_CONTEXTS });
         }
-        self.serial += 1;
-        let kd_sess = Arc::new(key.kd_sess);
-        let (suite, role) = (key.suite, key.role);
-        shard.push(Arc::new(LinkRoot { serial: self.serial, local, peer, id, kd_sess, suite, role, phase }));
+        let root = self.link_root(key, phase);
+        self.now.links.get_mut(local.get() ^ peer.get()).push(Arc::new(root));
         if phase == LinkPhase::Active {
             self.retire_others(local, peer, id);
+        }
+        Ok(())
+    }
+
+    fn link_root(&mut self, key: LinkKey, phase: LinkPhase) -> LinkRoot {
+        self.serial += 1;
+        let LinkKey { local, peer, id, kd_sess, suite, role } = key;
+        LinkRoot { serial: self.serial, local, peer, id, kd_sess: Arc::new(kd_sess), suite, role, phase }
+    }
+
+    /// Nothing is sent under it, so that phases of other contexts do not matter.
+    fn read_link_along(&mut self, key: LinkKey, phase: LinkPhase) -> Result<(), KeyError> {
+        let root = Arc::new(self.link_root(key, phase));
+        if self.along.as_mut().is_some_and(|along| along.add_link(&root)) {
+            self.now.links.get_mut(root.local.get() ^ root.peer.get()).push(root);
         }
         Ok(())
     }

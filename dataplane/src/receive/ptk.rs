@@ -122,6 +122,17 @@ impl Receivers {
         if self.rivals.is_empty() { None } else { self.rivals.get(&key).map(|r| &r[..]) }
     }
 
+    /// The next frame with these ids most likely opens under the same key, so that one is tried first. Without integrity every
+    /// key opens everything, and their order stays.
+    pub(crate) fn prefer(&mut self, key: ReceiveKey, context: u32) {
+        if self.contexts[context].mac_len != 0
+            && let Some(rivals) = self.rivals.get_mut(&key)
+            && let Some(place) = rivals.iter().position(|&r| r == context)
+        {
+            rivals[..=place].rotate_right(1);
+        }
+    }
+
     /// Whether an identity that is in no context may be derived: on trial, or to stay where a known sender is expected under it.
     fn admit_ptk(&mut self, key: ReceiveKey, root: &GroupRoot, now_ns: u64) -> Result<Standing, Verdict> {
         let (id, limits) = (key.key_id(), self.limits);

@@ -49,9 +49,10 @@ impl Receivers {
         self.locals = locals;
     }
 
-    pub(crate) fn set_group(&mut self, root: &Arc<GroupRoot>, ciphers: &mut Ciphers) {
+    pub(crate) fn set_group(&mut self, root: &Arc<GroupRoot>, is_new: bool, ciphers: &mut Ciphers) {
         let roots = self.groups.entry(root.group).or_default();
-        match roots.iter_mut().find(|r| r.serial == root.serial) {
+        let held = if is_new { None } else { roots.iter_mut().find(|r| r.serial == root.serial) };
+        match held {
             Some(r) => *r = root.clone(),
             None => roots.push(root.clone()),
         }

@@ -176,6 +176,9 @@ fn search(
         }
     };
     let of_rivals = receivers.rivals(key).and_then(|r| first_that_opens(r, slot, memory, receivers, ciphers));
+    if let Some(context) = of_rivals {
+        receivers.prefer(key, context);
+    }
     Ok(Found::Context(of_rivals.unwrap_or(context)))
 }
 
