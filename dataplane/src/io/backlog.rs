@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 pub(super) struct Backlog {
     statistics: File,
     name: String,
+    /// What it says, kept so that reading allocates nothing.
+    text: Vec<u8>,
     /// At the last reading.
     last: u64,
 }
@@ -16,33 +18,34 @@ impl Backlog {
     /// Of an interface of the calling thread's network namespace; `None` where the system does not tell.
     pub(super) fn new(name: &str) -> Option<Self> {
         let statistics = File::open("/proc/thread-self/net/dev").ok()?;
-        let last = dropped(&text(&statistics)?, name)?;
-        Some(Self { statistics, name: name.to_owned(), last })
+        let mut it = Self { statistics, name: name.to_owned(), text: Vec::new(), last: 0 };
+        it.last = it.now()?;
+        Some(it)
     }
 
     /// Frames dropped since the last call. Those of protocols that nobody here takes are among them.
     pub(super) fn take_drops(&mut self) -> u64 {
-        let Some(now) = text(&self.statistics).and_then(|all| dropped(&all, &self.name)) else { return 0 };
+        let Some(now) = self.now() else { return 0 };
         since(std::mem::replace(&mut self.last, now), now)
+    }
+
+    /// Reads the file from its beginning, as it is now.
+    fn now(&mut self) -> Option<u64> {
+        self.text.clear();
+        let mut part = [0; 4_096];
+        while self.text.len() < LONGEST {
+            match self.statistics.read_at(&mut part, self.text.len() as u64).ok()? {
+                0 => break,
+                n => self.text.extend_from_slice(&part[..n]),
+            }
+        }
+        dropped(std::str::from_utf8(&self.text).ok()?, &self.name)
     }
 }
 
 /// An interface made anew counts from zero.
 fn since(last: u64, now: u64) -> u64 {
     now.checked_sub(last).unwrap_or(now)
-}
-
-/// The file from its beginning, as it is now.
-fn text(file: &File) -> Option<String> {
-    let mut all = Vec::new();
-    let mut part = [0; 4_096];
-    while all.len() < LONGEST {
-        match file.read_at(&mut part, all.len() as u64).ok()? {
-            0 => break,
-            n => all.extend_from_slice(&part[..n]),
-        }
-    }
-    String::from_utf8(all).ok()
 }
 
 /// `name: octets frames errors dropped ...`
