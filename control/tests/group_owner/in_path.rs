@@ -384,10 +384,22 @@ impl Course {
         }
     }
 
-    /// He does something for a while, and then nothing for 15 s.
-    fn round(&mut self, act: Act) {
+    /// He does something for a while, or one thing after the other, and then nothing for 15 s.
+    fn round(&mut self) {
         self.w.log.notices.clear();
         self.w.log.sent.clear();
+        for _ in 0..self.dice.of(&[1, 1, 2]) {
+            let act = self.dice.act();
+            self.under(act);
+        }
+        self.attacker.borrow_mut().act = Act::Pass;
+        // What he made the member do last may have been to leave for good.
+        self.w.order(member_id(1), Order::Join);
+        self.w.run_for(secs(15));
+        self.judge();
+    }
+
+    fn under(&mut self, act: Act) {
         let from = self.w.run.now().monotonic;
         let until = from + Duration::from_millis(300 + self.dice.below(4_700));
         self.story += &format!("{from:?}..{until:?} {act:?}\n");
@@ -403,11 +415,6 @@ impl Course {
             assert!(owner.half_open() <= 1_024, "{} half-open joins\n{}", owner.half_open(), self.told());
             assert!(owner.incomplete() <= 192 + 64, "{} incomplete\n{}", owner.incomplete(), self.told());
         }
-        self.attacker.borrow_mut().act = Act::Pass;
-        // What he made the member do last may have been to leave for good.
-        self.w.order(member_id(1), Order::Join);
-        self.w.run_for(secs(15));
-        self.judge();
     }
 
     /// Whoever has work that is overdue, and does not do it when asked, keeps its driver from ever sleeping.
@@ -519,9 +526,8 @@ fn nothing_that_somebody_in_the_path_does_lasts() {
         println!("PC5_SEED={seed}");
         let mut course = Course::new(seed);
         assert!(course.w.join_all(), "{}", course.told());
-        for _ in 0..ACTS {
-            let act = course.dice.act();
-            course.round(act);
+        for _ in 0..ROUNDS {
+            course.round();
         }
     }
 }
@@ -533,9 +539,9 @@ const TYPES: [u8; 23] = [
 ];
 const MEMBERS: u32 = 3;
 /// Courses of a usual run,
-const COURSES: u64 = 12;
-/// and acts in each.
-const ACTS: usize = 6;
+const COURSES: u64 = 30;
+/// and how often he is quiet in each.
+const ROUNDS: usize = 6;
 /// Altered copies of a frame.
 const ALTERED: usize = 28;
 /// Frames that he keeps.

@@ -1,4 +1,4 @@
-//! The join as the owner runs it: what strangers may cost, who is let in.
+//! The join as the owner runs it: messages of strangers, who is let in.
 
 use std::time::Duration;
 
@@ -11,37 +11,24 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::Core;
-use super::group::{GATHERING, Group};
+use super::group::Group;
+use super::half_open::{HalfOpen, State};
 use super::link::MemberLink;
 use crate::clock::{Now, earlier};
 use crate::codec::entry::JoinKeys;
 use crate::codec::go::{JoinRequest, JoinRetry, Message, Rejection, VERSION_FIELD};
 use crate::codec::{Body, DecodeError, HEADER, MessageType};
 use crate::credential::key::point;
-use crate::credential::{Identity, Leaf, Role};
+use crate::credential::{Identity, Role};
 use crate::group_owner::flood::{COOKIE_FROM, CookieInput, HALF_OPEN, HALF_OPEN_A_SOURCE};
 use crate::group_owner::join::Refused;
-use crate::group_owner::join::owner::{Accepted, ExpectAuthenticate, ExpectComplete, PATIENCE, Shown};
+use crate::group_owner::join::owner::{Accepted, ExpectAuthenticate, ExpectComplete, Shown};
 use crate::group_owner::rekeying::RETIRING;
 use crate::group_owner::schedule::{Bind, hash};
 use crate::group_owner::{Ended, Notice};
 use crate::policy::Admission;
 use crate::reject::Reject;
 use crate::store::Binding;
-
-/// A join between message 2 and message 6.
-pub(super) struct HalfOpen {
-    /// Hash of message 1: a repeat has the same.
-    request: [u8; 32],
-    /// Hash of each message 3 that was refused, and its answer.
-    refused: Vec<([u8; 32], Vec<Bytes>)>,
-    state: State,
-}
-
-enum State {
-    Challenged(Box<ExpectAuthenticate>),
-    Accepted(Box<ExpectComplete>),
-}
 
 impl Group {
     /// A message that could not be read. A request of another version is answered, as a hint.
@@ -94,8 +81,7 @@ impl Group {
         rng: &mut R,
     ) {
         let request = hash(&[canonical]);
-        if let Some(same) = self.half_open.get(&source).and_then(|h| h.iter().find(|h| h.request == request))
-        {
+        if let Some(same) = self.half_open.of(source).iter().find(|h| h.request == request) {
             // A repeat gets the stored answer; after message 4 the member has no use for it any more.
             if let State::Challenged(state) = &same.state {
                 let to = Destination::Ue(source);
@@ -116,7 +102,7 @@ impl Group {
             core.flood.admit_source(source, now.monotonic)
         } else {
             // Joins that merely name a source do not push out what it began itself: only who hears what is sent there does.
-            let full = self.half_open.get(&source).is_some_and(|l| l.len() >= HALF_OPEN_A_SOURCE);
+            let full = self.half_open.of(source).len() >= HALF_OPEN_A_SOURCE;
             let demanded = core.policy.cookie_always || core.half_open >= COOKIE_FROM || full;
             !demanded && core.flood.admit_stranger(now.monotonic)
         };
@@ -149,44 +135,10 @@ impl Group {
         match answered {
             Ok(state) => {
                 core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, &state.answer);
-                let state = State::Challenged(Box::new(state));
-                self.half_open.entry(source).or_default().push(HalfOpen {
-                    request,
-                    refused: Vec::new(),
-                    state,
-                });
-                self.half_open_order.push_back((now.monotonic.saturating_add(PATIENCE), source, request));
-                core.half_open += 1;
+                self.add_half_open(core, source, request, state, now.monotonic);
             }
             Err(refused) => self.hint(core, source, m.nonce_1, refused, now),
         }
-    }
-
-    /// Of the half-open joins that claim one source the oldest not yet authenticated goes first.
-    fn make_room_for(&mut self, core: &mut Core, source: Layer2Id) {
-        let Some(list) = self.half_open.get_mut(&source).filter(|l| l.len() >= HALF_OPEN_A_SOURCE) else {
-            return;
-        };
-        let oldest = list.iter().position(|h| matches!(h.state, State::Challenged(_))).unwrap_or(0);
-        let gone = list.remove(oldest);
-        self.half_open_order.retain(|(_, s, r)| *s != source || *r != gone.request);
-        self.drop_half_open(core, source, gone);
-    }
-
-    /// A KD-sess id that lives nowhere between us and a source, not even half-open.
-    fn free_lsb<R: CryptoRng + ?Sized>(&self, source: Layer2Id, msb: u8, rng: &mut R) -> Option<u8> {
-        let mut start = [0; 1];
-        rng.fill_bytes(&mut start);
-        let member = self.members.get(&source);
-        let half_open = self.half_open.get(&source);
-        let taken = |id: KdSessId| {
-            member.is_some_and(|m| m.ids().any(|live| live == id))
-                || half_open.is_some_and(|l| l.iter().any(|h| h.id() == id))
-                || self.leaving.get(&source).is_some_and(|l| l.id == id)
-        };
-        (0..=u8::MAX)
-            .map(|step| start[0].wrapping_add(step))
-            .find(|&lsb| KdSessId::from_halves(msb, lsb).is_some_and(|id| !taken(id)))
     }
 
     /// Message 3.
@@ -199,12 +151,13 @@ impl Group {
         now: Now,
         rng: &mut R,
     ) {
-        let Some(list) = self.half_open.get(&source) else {
+        let list = self.half_open.of(source);
+        if list.is_empty() {
             return core.out.ignored(source, "JOIN_AUTHENTICATE without a handshake");
-        };
+        }
         let authenticated = hash(&[canonical]);
         let mut opened = None;
-        for (i, half_open) in list.iter().enumerate() {
+        for half_open in list {
             if let Some((_, answer)) = half_open.refused.iter().find(|(h, _)| *h == authenticated) {
                 core.out.send(self.policy.owner, Destination::Ue(source), Lcid::CLEAR, None, answer);
                 return;
@@ -220,19 +173,17 @@ impl Group {
                 State::Challenged(_) if half_open.refused.len() >= TRIES => {}
                 State::Challenged(state) => {
                     if let Some(shown) = state.open(sealed, &core.device, now) {
-                        opened = Some((i, shown));
+                        opened = Some((half_open.request, shown));
                         break;
                     }
                 }
             }
         }
-        let Some((i, shown)) = opened else {
+        let Some((request, shown)) = opened else {
             return core.out.ignored(source, "JOIN_AUTHENTICATE does not open");
         };
-        let Some(half_open) = self.half_open.get_mut(&source).map(|l| l.remove(i)) else { return };
-        let HalfOpen { request, refused: mut before, state: State::Challenged(state) } = half_open else {
-            return;
-        };
+        let Some(half_open) = self.half_open.lift(source, request) else { return };
+        let HalfOpen { refused: mut before, state: State::Challenged(state), .. } = half_open else { return };
         let result = shown.and_then(|shown| self.admit(core, source, &state, shown, now, rng));
         let state = match result {
             Ok((mut complete, sdus)) => {
@@ -249,8 +200,7 @@ impl Group {
                 State::Challenged(state)
             }
         };
-        let half_open = HalfOpen { request, refused: before, state };
-        self.half_open.entry(source).or_default().push(half_open);
+        self.half_open.put_back(source, HalfOpen { request, refused: before, state });
     }
 
     /// Everything between message 3 opened and message 4.
@@ -349,12 +299,6 @@ impl Group {
         (live && binding.identity != *identity).then(|| binding.identity.clone())
     }
 
-    /// Contexts of a source that wait for their message 5: one at most.
-    pub(super) fn pending(&self, source: Layer2Id) -> usize {
-        let accepted = |h: &&HalfOpen| matches!(h.state, State::Accepted(_));
-        self.half_open.get(&source).map_or(0, |l| l.iter().filter(accepted).count())
-    }
-
     /// Message 5, under the new KD-sess. Returns whether it was one.
     pub(super) fn on_complete<R: CryptoRng + ?Sized>(
         &mut self,
@@ -366,8 +310,7 @@ impl Group {
         rng: &mut R,
     ) {
         let accepted = |h: &HalfOpen| matches!(&h.state, State::Accepted(s) if s.agreed.id == under);
-        let position = self.half_open.get(&source).and_then(|l| l.iter().position(accepted));
-        let Some(position) = position else {
+        let Some(half_open) = self.take_half_open(core, source, accepted) else {
             // A repeat, because message 6 was lost.
             if let Some(m) = self.members.get(&source)
                 && m.joined_under == under
@@ -378,9 +321,6 @@ impl Group {
             }
             return;
         };
-        let Some(half_open) = self.half_open.get_mut(&source).map(|l| l.remove(position)) else { return };
-        self.half_open_order.retain(|(_, s, r)| *s != source || *r != half_open.request);
-        self.tidy_half_open(core, source);
         let State::Accepted(state) = half_open.state else { return };
         let mut result = if state.completes(finished_m) { Ok(()) } else { Err(Reject::NotAuthentic.into()) };
         // Between message 4 and now much may have happened; what it lacks is about to be handed out.
@@ -485,18 +425,10 @@ impl Group {
 
     /// REJECT of a member: without its tag it says nothing.
     fn on_member_reject(&mut self, core: &mut Core, source: Layer2Id, m: &Rejection) {
-        let mut gone = None;
-        if let Some(list) = self.half_open.get_mut(&source) {
-            let refused = |h: &HalfOpen| matches!(&h.state, State::Challenged(s) if s.refused_by_member(m));
-            gone = list.iter().position(refused).map(|i| list.remove(i));
-        }
-        let group = self.policy.group;
-        let (claimed_source, cause, proved) = (source, m.cause, gone.is_some());
+        let refused = |h: &HalfOpen| matches!(&h.state, State::Challenged(s) if s.refused_by_member(m));
+        let proved = self.drop_half_open(core, source, refused).is_some();
+        let (group, claimed_source, cause) = (self.policy.group, source, m.cause);
         core.out.notice(Notice::PeerRefused { group, claimed_source, cause, proved });
-        if let Some(gone) = gone {
-            self.half_open_order.retain(|(_, s, r)| *s != source || *r != gone.request);
-            self.drop_half_open(core, source, gone);
-        }
     }
 
     /// A refusal that proves nothing; causes that tell about certificates or membership never go out so.
@@ -513,84 +445,6 @@ impl Group {
     pub(super) fn refused(&self, core: &mut Core, claimed_source: Layer2Id, refused: &Refused) {
         let (group, cause, detail) = (self.policy.group, refused.cause, refused.detail.clone());
         core.out.notice(Notice::Refused { group, claimed_source, cause, detail });
-    }
-
-    /// Ends joins that took too long.
-    pub(super) fn expire_half_open(&mut self, core: &mut Core, now: Duration) {
-        while let Some((_, source, request)) = self.half_open_order.front().filter(|(at, ..)| *at <= now) {
-            let (source, request) = (*source, *request);
-            self.half_open_order.pop_front();
-            let list = self.half_open.get_mut(&source);
-            let gone = list.and_then(|l| l.iter().position(|h| h.request == request).map(|i| l.remove(i)));
-            if let Some(gone) = gone {
-                self.gather_without(&gone, source, now);
-                self.drop_half_open(core, source, gone);
-            }
-        }
-    }
-
-    /// Who was given keys and never confirmed holds them all the same: it is as good as a lost member.
-    fn gather_without(&mut self, gone: &HalfOpen, source: Layer2Id, now: Duration) {
-        let State::Accepted(state) = &gone.state else { return };
-        let identity = &state.leaf.identity;
-        // Its earlier link lives on: what it was given is a member's.
-        let member = self.members.get(&source).is_some_and(|m| m.leaf.identity == *identity);
-        if !member && self.of(identity).is_empty() {
-            self.gathered = earlier(self.gathered, Some(now.saturating_add(GATHERING)));
-        }
-    }
-
-    /// A half-open join that waits for its message 5 makes place for another of the same source.
-    fn drop_accepted(&mut self, core: &mut Core, source: Layer2Id) {
-        let accepted = |h: &HalfOpen| matches!(h.state, State::Accepted(_));
-        while let Some(list) = self.half_open.get_mut(&source) {
-            let Some(i) = list.iter().position(accepted) else { break };
-            let gone = list.remove(i);
-            self.half_open_order.retain(|(_, s, r)| *s != source || *r != gone.request);
-            self.drop_half_open(core, source, gone);
-        }
-    }
-
-    /// Whose joins are under way and were judged, and from where.
-    pub(super) fn joining(&self) -> Vec<(Layer2Id, Leaf)> {
-        let of = |(source, h): (Layer2Id, &HalfOpen)| match &h.state {
-            State::Accepted(s) => Some((source, s.leaf.clone())),
-            _ => None,
-        };
-        self.half_open.iter().flat_map(|(s, l)| l.iter().map(|h| (*s, h))).filter_map(of).collect()
-    }
-
-    /// Ends every join under way of an identity; returns whether one was given keys.
-    pub(super) fn drop_half_open_of(&mut self, core: &mut Core, identity: &Identity) -> bool {
-        let of = |h: &HalfOpen| matches!(&h.state, State::Accepted(s) if s.leaf.identity == *identity);
-        let sources: Vec<Layer2Id> =
-            self.half_open.iter().filter(|(_, l)| l.iter().any(of)).map(|(s, _)| *s).collect();
-        sources.iter().for_each(|source| self.drop_accepted(core, *source));
-        !sources.is_empty()
-    }
-
-    fn drop_half_open(&mut self, core: &mut Core, source: Layer2Id, gone: HalfOpen) {
-        if let State::Accepted(state) = &gone.state {
-            let (local, id) = (self.policy.owner, state.agreed.id);
-            core.out.install(Command::RemoveLink { local, peer: source, id });
-        }
-        self.tidy_half_open(core, source);
-    }
-
-    fn tidy_half_open(&mut self, core: &mut Core, source: Layer2Id) {
-        core.half_open = core.half_open.saturating_sub(1);
-        if self.half_open.get(&source).is_some_and(Vec::is_empty) {
-            self.half_open.remove(&source);
-        }
-    }
-}
-
-impl HalfOpen {
-    fn id(&self) -> KdSessId {
-        match &self.state {
-            State::Challenged(s) => s.id,
-            State::Accepted(s) => s.agreed.id,
-        }
     }
 }
 

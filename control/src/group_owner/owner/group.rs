@@ -2,7 +2,7 @@
 
 mod membership;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use rand_core::CryptoRng;
 use rayon::prelude::*;
 
 use super::Core;
-use super::admission::HalfOpen;
+use super::half_open::HalfOpenJoins;
 use super::link::{Leaving, MemberLink, Update};
 use crate::clock::{Now, earlier};
 use crate::codec::entry::limits::ENTRIES;
@@ -39,9 +39,7 @@ pub(super) struct Group {
     /// Who had which Layer-2 id, and until when a PGK given to it lives.
     pub bindings: HashMap<Layer2Id, Binding>,
     pub evicted: BTreeSet<Identity>,
-    pub half_open: BTreeMap<Layer2Id, Vec<HalfOpen>>,
-    /// Half-open joins in order of their age.
-    pub half_open_order: VecDeque<(Duration, Layer2Id, [u8; 32])>,
+    pub half_open: HalfOpenJoins,
     pub leaving: BTreeMap<Layer2Id, Leaving>,
     /// The epoch that the group changes to once all have it.
     change: Option<u64>,
@@ -70,8 +68,7 @@ impl Group {
             bindings,
             policy,
             members: BTreeMap::new(),
-            half_open: BTreeMap::new(),
-            half_open_order: VecDeque::new(),
+            half_open: HalfOpenJoins::default(),
             leaving: BTreeMap::new(),
             change: None,
             gathered: None,
@@ -162,7 +159,7 @@ impl Group {
 
     pub(super) fn deadline(&self, announces: bool) -> Option<Duration> {
         let announce = announces.then_some(self.announce_at);
-        let half_open = self.half_open_order.front().map(|(at, ..)| *at);
+        let half_open = self.half_open.deadline();
         let leaving = self.leaving.values().map(|l| l.repeat.deadline()).min();
         let timed = [announce, half_open, leaving, self.gathered, self.fresh, self.epochs.deadline()];
         let change = if self.change.is_none() && !self.withheld { Some(self.change_at) } else { None };

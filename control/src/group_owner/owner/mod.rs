@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! owner/mod.rs        what comes in, whom it concerns, what is due
-//!       admission.rs  the join
+//!       admission.rs  the join: messages of strangers, who is let in
+//!       half_open.rs  joins under way, and what they may take up
 //!       group.rs      a group: epochs, their changes, who has what
 //!       exchange.rs   a live link: acknowledgements, requests, re-keying, keepalive, release
 //!       link.rs       what is known of a member
@@ -12,6 +13,7 @@
 mod admission;
 mod exchange;
 mod group;
+mod half_open;
 mod link;
 mod policy;
 
