@@ -18,7 +18,7 @@ use pc5_control::group_owner::{Input, MemberState, Notice, Order, Outgoing, Owne
 use pc5_control::policy::{GroupPolicy, MemberPolicy, OnJoin, OwnerPolicy, Wrap};
 use pc5_control::store::MemoryStore;
 use pc5_dataplane::ids::{Layer2Id, Lcid};
-use pc5_dataplane::keys::Event;
+use pc5_dataplane::keys::{Event, LinkPhase};
 use pc5_dataplane::pdu::Destination;
 use pc5_dataplane::suite::Suite;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
@@ -442,6 +442,11 @@ impl Course {
             });
             assert!(!ended, "member {n} has nothing to do with it\n{}", self.told());
             assert!(self.w.run.member(member_id(n)).unwrap().owner().is_some(), "{}", self.told());
+        }
+        for n in 1..=MEMBERS {
+            let contexts = self.w.run.contexts(OWNER, member_id(n));
+            let pending = contexts.iter().any(|(_, phase)| *phase == LinkPhase::Pending);
+            assert!(!pending, "nobody waits for anything any more\n{}", self.told());
         }
         let owner = self.w.owner();
         assert_eq!((owner.half_open(), owner.incomplete()), (0, 0), "all is over\n{}", self.told());

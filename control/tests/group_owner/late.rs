@@ -81,6 +81,30 @@ fn a_late_release_of_the_link_before_leaves_the_next_one_alone() {
 }
 
 #[test]
+fn a_link_that_is_left_while_the_next_is_joined_leaves_no_context_behind() {
+    let mut w = World::new(2, DELAY);
+    assert!(w.join_all());
+    // RELEASE comes between messages 4 and 5.
+    let path = |flight: Flight, to: Side| {
+        let later = match flight.frame.sdu[0] {
+            6 => millis(20),
+            0x85 => millis(40),
+            _ => Duration::ZERO,
+        };
+        vec![Forwarded { flight, to, later }]
+    };
+    w.run.set_path(Some((member_id(1), Box::new(path))));
+    w.order(member_id(1), Order::Leave);
+    w.order(member_id(1), Order::Join);
+    w.run_for(millis(100));
+    assert_eq!(w.run.contexts(OWNER, member_id(1)).len(), 1);
+    w.order(member_id(1), Order::Leave);
+    w.run_for(secs(5));
+    assert_eq!(w.run.contexts(OWNER, member_id(1)), []);
+    assert_eq!(w.run.contexts(member_id(1), OWNER), []);
+}
+
+#[test]
 fn a_join_under_way_is_one_of_the_four_contexts_of_a_link() {
     let mut w = World::new(1, DELAY);
     assert!(w.join_all());

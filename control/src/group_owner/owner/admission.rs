@@ -355,6 +355,8 @@ impl Group {
         let phase = LinkPhase::Active;
         core.out.install(Command::SetLinkPhase { local, peer: source, id: agreed.id, phase });
 
+        // The link before may have been left after message 4: who joins again waits for no answer to that.
+        self.end_leaving(core, source);
         let replaced = self.members.remove(&source);
         let at = now.monotonic.saturating_add(RETIRING);
         let former: Vec<KdSessId> = replaced.iter().flat_map(MemberLink::ids).collect();

@@ -117,6 +117,7 @@ impl Group {
         if matches!(why, Ended::Left) {
             // The driver has to send RELEASE ACCEPT first: the context goes with the next look at the clock.
             let repeat = Repeat::new(Vec::new(), Leaving::channel(), Some(id), T4103, now.monotonic);
+            self.end_leaving(core, peer);
             self.set_pending(core, peer, id);
             self.leaving.insert(peer, Leaving { id, repeat });
         } else {
