@@ -58,6 +58,30 @@ fn a_network_from_root_to_revocation() {
     assert!(ok("show home/issued/localhost.pem").contains("IP:127.0.0.1"));
 }
 
+/// Each example says in its head what makes the files that it names; with them it is good.
+#[test]
+fn the_examples_are_good_after_the_commands_in_their_heads() {
+    for name in ["owner.toml", "member.toml"] {
+        let temp = tempfile::tempdir().unwrap();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples").join(name);
+        let text = std::fs::read_to_string(example).unwrap();
+        std::fs::write(temp.path().join(name), &text).unwrap();
+        let check = || {
+            let mut pc5 = Command::new(env!("CARGO_BIN_EXE_pc5"));
+            pc5.current_dir(temp.path()).args(["check", name]).output().unwrap()
+        };
+        assert_eq!(check().status.code(), Some(1), "{name} names files that are not there yet");
+        let commands: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("#   pc5 pki ")).collect();
+        assert_eq!(commands.len(), 2, "{name}");
+        for command in commands {
+            let (code, said) = pki(temp.path(), command);
+            assert_eq!(code, 0, "{command}: {said}");
+        }
+        let checked = check();
+        assert_eq!(checked.status.code(), Some(0), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
 #[test]
 fn misuse_says_what_is_wanted() {
     let temp = tempfile::tempdir().unwrap();

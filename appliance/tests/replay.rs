@@ -261,6 +261,44 @@ fn files_do_not_hang_on_workers_or_batch() {
     }
 }
 
+/// Every stage takes what the one before it accepted, and PC5-S stands apart, in the report as in the file.
+#[test]
+fn the_rows_of_a_report_follow_from_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = |n: &str| dir.path().join(n).to_str().unwrap().to_owned();
+    let number = |v: &Value| v.as_u64().unwrap();
+    let follow = |report: &Value, stages: &[&str]| {
+        let mut before = number(&report["frames"]["read"]);
+        for stage in stages {
+            let row = &report["stages"][stage];
+            let dropped: u64 = row["dropped"].as_object().unwrap().values().map(number).sum();
+            assert_eq!(number(&row["accepted"]) + dropped, before, "{stage}: {report}");
+            before = number(&row["accepted"]);
+        }
+        assert_eq!(before, number(&report["frames"]["accepted"]), "{report}");
+        assert_eq!(report["stages"].as_object().unwrap().len(), stages.len());
+    };
+    for name in SAMPLES {
+        let report = json(&replay(&sample(name), &["-o", "json"]));
+        follow(&report, &["ue_protect", "owner_verify", "bridge", "owner_protect", "ue_verify"]);
+        let (air, keys) = (text("air"), text("keys"));
+        let args = ["--op", "protect", "--signalling", "--out", &air, "--keylog", &keys, "-o", "json"];
+        let report = json(&replay(&sample(name), &args));
+        follow(&report, &["ue_protect"]);
+        assert_eq!(report["output"]["frames"], report["frames"]["accepted"]);
+        assert_eq!(report["output"]["signalling"], report["keys"]["signalling_frames"]);
+        assert!(number(&report["stages"]["ue_protect"]["signalling"]) > 0);
+        let written = frames(Path::new(&air)).1.len() as u64;
+        assert_eq!(written, number(&report["output"]["frames"]) + number(&report["output"]["signalling"]));
+    }
+    // Of a capture that is none of PC5 nothing gets through, by name.
+    let out = replay(&sample("dns.pcap"), &["--op", "verify", "--keys", &text("keys"), "-o", "json"]);
+    assert_eq!(out.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    follow(&report, &["key_log_verify"]);
+    assert_eq!(report["stages"]["key_log_verify"]["dropped"]["not_pc5"], 46);
+}
+
 #[test]
 fn a_cut_file_is_processed_up_to_the_cut() {
     let dir = tempfile::tempdir().unwrap();

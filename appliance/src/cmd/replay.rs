@@ -265,6 +265,7 @@ fn start_lanes(args: &Args, plan: Plan, shape: Shape, keying: &Keying) -> anyhow
             batch: None,
             batch_slots: args.batch.into(),
             times: [StageTime::default(); Step::ALL.len()],
+            signalled: [0; Step::ALL.len()],
         }
     };
     Lanes::start((0..workers).map(lane).collect()).context("starting worker threads")
@@ -404,6 +405,7 @@ fn report(
 ) -> Report {
     let mut times = [StageTime::default(); Step::ALL.len()];
     let mut counters = [const { Counters::new() }; Step::ALL.len()];
+    let mut signalled = [0; Step::ALL.len()];
     let mut advisory = false;
     let mut kernels = BTreeMap::new();
     let mut suites = opened_with.clone();
@@ -413,20 +415,14 @@ fn report(
     for worker in 0..lanes.len() {
         let suites = suites.clone();
         let (lane_times, lane_counters, lane_advisory, lane_kernels) = lanes.call(worker, move |lane| {
-            let c = [
-                lane.members.sealed().clone(),
-                lane.owner.opened().clone(),
-                lane.owner.sealed().clone(),
-                lane.members.opened().clone(),
-                lane.monitor.opened().clone(),
-                Counters::new(),
-            ];
+            let c = (Step::ALL.map(|step| lane.counters(step)), lane.signalled);
             let engines = [&lane.members, &lane.owner, &lane.monitor];
             let kernels = suites.into_iter().map(|s| (s, lane.members.kernel_of(s).name()));
             (lane.times, c, engines.iter().any(|e| e.has_advisory_windows()), kernels.collect::<Vec<_>>())
         });
         times.iter_mut().zip(&lane_times).for_each(|(a, b)| a.add(b));
-        counters.iter_mut().zip(&lane_counters).for_each(|(a, b)| a.add(b));
+        counters.iter_mut().zip(&lane_counters.0).for_each(|(a, b)| a.add(b));
+        signalled.iter_mut().zip(lane_counters.1).for_each(|(a, b)| *a += b);
         advisory |= lane_advisory;
         kernels.extend(lane_kernels);
     }
@@ -438,11 +434,12 @@ fn report(
     for (i, &step) in steps.iter().enumerate() {
         if i == plan.hop1.len() {
             stages.push(TimedStage { name: "bridge", time: totals.bridge_time });
-            rows.push(Row { name: "bridge", counters: totals.bridged.clone() });
+            rows.push(Row { name: "bridge", counters: totals.bridged.clone(), signalling: 0 });
         }
         stages.push(timed(step));
         if step != Step::Compare {
-            rows.push(Row { name: step.name(), counters: counters[step as usize].clone() });
+            let (counters, signalling) = (counters[step as usize].clone(), signalled[step as usize]);
+            rows.push(Row { name: step.name(), counters, signalling });
         }
     }
     if totals.written.is_some() {
@@ -451,7 +448,7 @@ fn report(
     }
     if let Some(wire) = &totals.wire {
         stages.push(TimedStage { name: "wire", time: wire.time });
-        rows.push(Row { name: "wire", counters: wire.counters.clone() });
+        rows.push(Row { name: "wire", counters: wire.counters.clone(), signalling: 0 });
     }
     Report {
         op: match plan.op {

@@ -8,7 +8,7 @@ use pc5_dataplane::engine::{Engine, Now};
 use pc5_dataplane::ids::{Lcid, SduType};
 use pc5_dataplane::keys::Event;
 use pc5_dataplane::pdu::Address;
-use pc5_dataplane::verdict::Verdict;
+use pc5_dataplane::verdict::{Counters, Verdict};
 
 use super::part::{Note, Part, Shape};
 use super::plan::Plan;
@@ -115,6 +115,8 @@ pub(crate) struct Lane {
     pub batch: Option<Batch>,
     pub batch_slots: usize,
     pub times: [StageTime; Step::ALL.len()],
+    /// PC5-S messages that went through each step: the engines count them among all frames.
+    pub signalled: [u64; Step::ALL.len()],
 }
 
 impl Lane {
@@ -219,6 +221,18 @@ impl Lane {
         ended
     }
 
+    /// What the engine of a step has counted, PC5-S included.
+    pub(crate) fn counters(&self, step: Step) -> Counters {
+        match step {
+            Step::MembersProtect => self.members.sealed().clone(),
+            Step::OwnerOpen => self.owner.opened().clone(),
+            Step::OwnerProtect => self.owner.sealed().clone(),
+            Step::MembersOpen => self.members.opened().clone(),
+            Step::MonitorOpen => self.monitor.opened().clone(),
+            Step::Take | Step::Compare | Step::Render => Counters::new(),
+        }
+    }
+
     /// Carries one PC5-S message over the air. Returns what either engine tells control, and the frame.
     pub(crate) fn signal(
         &mut self,
@@ -244,10 +258,16 @@ impl Lane {
         sender.protect(&mut batch, self.now)?;
         let mut events: Vec<Event> = sender.take_events().collect();
         let on_air = batch.frame(0).to_vec();
+        let (seals, opens) = match from {
+            End::Members => (Step::MembersProtect, Step::OwnerOpen),
+            End::Owner => (Step::OwnerProtect, Step::MembersOpen),
+        };
+        self.signalled[seals as usize] += 1;
         if batch.slots()[0].verdict == Verdict::Accepted {
             batch.loop_back();
             receiver.open(&mut batch, self.now)?;
             events.extend(receiver.take_events());
+            self.signalled[opens as usize] += 1;
         }
         Ok((events, on_air, batch.slots()[0].verdict))
     }

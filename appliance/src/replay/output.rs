@@ -15,6 +15,8 @@ pub(crate) struct Writer {
     file: pc5_pcap::Writer,
     /// What goes between frames: each before the frame of that sequence.
     between: VecDeque<(u64, Between)>,
+    /// PC5-S frames written.
+    signalling: u64,
 }
 
 enum Between {
@@ -25,7 +27,10 @@ enum Between {
 /// A capture that was written whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
+    /// Of user data.
     pub frames: u64,
+    /// PC5-S frames among them in the file.
+    pub signalling: u64,
     pub octets: u64,
     pub io_path: String,
 }
@@ -33,7 +38,8 @@ pub(crate) struct Written {
 impl Writer {
     /// Begins a pcapng file; the name appears when it is complete.
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self { file: pc5_pcap::Writer::create(path, Format::PcapNg)?, between: VecDeque::new() })
+        let file = pc5_pcap::Writer::create(path, Format::PcapNg)?;
+        Ok(Self { file, between: VecDeque::new(), signalling: 0 })
     }
 
     /// One output interface an input interface, before the frame that comes `next`.
@@ -92,6 +98,7 @@ impl Writer {
             }
             Some((_, Between::Signalling(frame, at))) => {
                 self.file.write(at.interface, at.timestamp, frame.len() as u32, &frame)?;
+                self.signalling += 1;
             }
             None => {}
         }
@@ -105,6 +112,7 @@ impl Writer {
         }
         let io_path = self.file.io_path().to_owned();
         let (_, stats) = self.file.finish()?;
-        Ok(Written { frames: stats.records, octets: stats.octets, io_path })
+        let (frames, signalling) = (stats.records - self.signalling, self.signalling);
+        Ok(Written { frames, signalling, octets: stats.octets, io_path })
     }
 }

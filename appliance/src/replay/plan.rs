@@ -24,9 +24,9 @@ pub(crate) enum Op {
 pub(crate) enum KeyingWay {
     /// Group-owner mode: certificates, contributions of TR 33.833.
     Go,
-    /// ProSe KMF: GBA.
+    /// Not there yet: ProSe KMF, GBA.
     Kmf,
-    /// MIKEY-SAKKE.
+    /// Not there yet: KMS and group management over MIKEY-SAKKE.
     Mikey,
     /// From a key log; opens only.
     File,

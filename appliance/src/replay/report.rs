@@ -13,7 +13,19 @@ use super::wire::WireReport;
 /// One counted place on the way of the frames.
 pub(crate) struct Row {
     pub name: &'static str,
+    /// Frames of user data, and PC5-S that came through.
     pub counters: Counters,
+    /// Of them PC5-S.
+    pub signalling: u64,
+}
+
+impl Row {
+    fn to_json(&self) -> Value {
+        let mut row = counters_json(&self.counters);
+        row["accepted"] = json!(self.counters.get(Verdict::Accepted) - self.signalling);
+        row["signalling"] = json!(self.signalling);
+        row
+    }
 }
 
 /// Time of one stage.
@@ -59,8 +71,7 @@ impl Report {
 
     /// The report as JSON.
     pub(crate) fn to_json(&self) -> Value {
-        let rows: Map<String, Value> =
-            self.rows.iter().map(|r| (r.name.to_owned(), counters_json(&r.counters))).collect();
+        let rows: Map<String, Value> = self.rows.iter().map(|r| (r.name.to_owned(), r.to_json())).collect();
         let keys: Map<String, Value> = self.keys.iter().map(|&(k, v)| (k.to_owned(), json!(v))).collect();
         let mut report = json!({
             "version": 1,
@@ -82,7 +93,11 @@ impl Report {
             report["compared"] = json!({ "differing": differing });
         }
         if let Some(written) = &self.output {
-            report["output"] = json!({ "path": self.output_path, "frames": written.frames });
+            report["output"] = json!({
+                "path": self.output_path,
+                "frames": written.frames,
+                "signalling": written.signalling,
+            });
         }
         if let Some(wire) = &self.wire {
             report["wire"] = json!({
@@ -152,6 +167,9 @@ impl Report {
         }
         if let (Some(written), Some(path)) = (&self.output, &self.output_path) {
             writeln!(t, "{:<28}{:>14}  {path}", "frames written", written.frames)?;
+            if written.signalling > 0 {
+                writeln!(t, "{:<28}{:>14}", "+ PC5-S written", written.signalling)?;
+            }
         }
         if let Some(wire) = &self.wire {
             let sent = wire.counters.get(Verdict::Accepted);
