@@ -33,7 +33,15 @@ pub(crate) struct Directory {
     limit: u32,
 }
 
-type Map<K> = HashMap<K, Layer2Id, foldhash::fast::RandomState>;
+type Map<K> = HashMap<K, Bound, foldhash::fast::RandomState>;
+
+/// Whose station it is.
+#[derive(Clone, Copy)]
+struct Bound {
+    member: Layer2Id,
+    /// A frame of it was opened on this member's link; else it was only seen as an address.
+    proved: bool,
+}
 
 impl Directory {
     /// At most `limit` members.
@@ -82,7 +90,7 @@ impl Directory {
         match station {
             Station::Mac(mac) => self.member_of_mac(mac),
             other => match self.others.get(&other) {
-                Some(&member) => member,
+                Some(bound) => bound.member,
                 None => self.appear(other),
             },
         }
@@ -91,7 +99,7 @@ impl Directory {
     #[inline(always)]
     fn member_of_mac(&mut self, mac: u64) -> Layer2Id {
         match self.macs.get(&mac) {
-            Some(&member) => member,
+            Some(bound) => bound.member,
             None => self.appear(Station::Mac(mac)),
         }
     }
@@ -100,17 +108,27 @@ impl Directory {
     fn appear(&mut self, station: Station) -> Layer2Id {
         let stations = self.macs.len() + self.others.len();
         let member = member(stations as u32 % self.limit);
-        self.bind(station, member);
+        let bound = Bound { member, proved: false };
+        match station {
+            Station::Mac(mac) => self.macs.insert(mac, bound),
+            other => self.others.insert(other, bound),
+        };
         member
     }
 
-    /// A station proved to sit behind this member: it was opened on its link.
+    /// A frame of a station was opened on this member's link. `false` when the station is another member's, who proved it
+    /// before: inner source addresses are bound to their member. What nobody has for itself is nobody's.
     #[inline]
-    pub(crate) fn bind(&mut self, station: Station, to: Layer2Id) {
-        match station {
-            Station::Mac(mac) => self.macs.insert(mac, to),
-            other => self.others.insert(other, to),
+    pub(crate) fn bind(&mut self, station: Station, to: Layer2Id) -> bool {
+        let bound = match station {
+            Station::Nobody | Station::Ip(0) => return true,
+            Station::Mac(mac) => self.macs.entry(mac).or_insert(Bound { member: to, proved: true }),
+            other => self.others.entry(other).or_insert(Bound { member: to, proved: true }),
         };
+        if !bound.proved {
+            *bound = Bound { member: to, proved: true };
+        }
+        bound.member == to
     }
 
     /// Where the owner sends a frame that came from `source` on its link: to the addressee's member, to the group, or to the
@@ -143,4 +161,23 @@ impl Directory {
 fn member(index: u32) -> Layer2Id {
     let [_, a, b, c] = (index + 1).to_be_bytes();
     Layer2Id::from_octets([a, b, c])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_station_stays_with_the_member_that_proved_it() {
+        let mut directory = Directory::new(256);
+        let (station, one, two) = (Station::Mac(0x0200_0000_0001), member(4), member(7));
+        let to = |directory: &mut Directory, from| directory.bridge(Cast::Auto, from, To::One(station));
+        assert_eq!(to(&mut directory, two), Destination::Ue(member(0)), "seen as a destination, not proved");
+        assert!(directory.bind(station, one) && directory.bind(station, one));
+        assert!(!directory.bind(station, two), "another one pretends");
+        assert_eq!(to(&mut directory, two), Destination::Ue(one));
+        for nobodys in [Station::Nobody, Station::Ip(0)] {
+            assert!(directory.bind(nobodys, one) && directory.bind(nobodys, two));
+        }
+    }
 }

@@ -92,8 +92,10 @@ impl Rounds<'_> {
         } else {
             let (from, to) = inner::addresses(self.link_type(meta.interface), batch.data(i));
             let source = slot.address.source();
-            self.directory.bind(from, source);
-            Ok(self.directory.bridge(self.plan.cast, source, to))
+            match self.directory.bind(from, source) {
+                true => Ok(self.directory.bridge(self.plan.cast, source, to)),
+                false => Err(Verdict::InnerSource),
+            }
         };
         match decided {
             Ok(destination) => {
