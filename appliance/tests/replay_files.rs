@@ -113,6 +113,15 @@ fn a_long_key_log_is_read_quickly() {
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
 }
 
+/// What goes on for ever or is no text ends with a word about it.
+#[test]
+fn what_is_no_key_log_is_named() {
+    let args = ["replay", &sample(), "--op", "verify", "--keys"];
+    ended(&pc5(&args).arg("/dev/zero").output().unwrap(), 1, "longer than any key log");
+    ended(&pc5(&args).arg(sample()).output().unwrap(), 1, "so no key log");
+    ended(&pc5(&["check", "/dev/zero"]).output().unwrap(), 1, "so no configuration");
+}
+
 fn fed(args: &[&str], input: &[u8]) -> Output {
     let mut child = pc5(args).stdin(Stdio::piped()).spawn().unwrap();
     // A command that refuses its arguments reads nothing.

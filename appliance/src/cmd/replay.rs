@@ -3,13 +3,14 @@
 mod check;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use pc5_dataplane::cipher::Kernel;
 use pc5_dataplane::engine::{Engine, EngineConfig, Now, Share};
@@ -20,6 +21,7 @@ use pc5_dataplane::verdict::{Counters, Verdict};
 use pc5_dataplane::{Budget, ReceiveLimits, crypto};
 use pc5_pcap::{Pace, Pacer, PcapError, Reader};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use zeroize::Zeroizing;
 
 use check::usage_if_missing;
 
@@ -77,7 +79,7 @@ pub(crate) struct Args {
     #[arg(long = "loop", value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
     times: Option<u64>,
     /// Go through the capture again and again for so many seconds.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     duration: Option<f64>,
     /// max, captured, FACTORx, pps:N or bps:N.
     #[arg(long, default_value = "max")]
@@ -138,15 +140,7 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<Exit> {
         );
     }
     crypto::self_test().context("a known answer came out wrong; nothing is processed on this machine")?;
-    let log = match &args.keys {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("key log {}", path.display()))
-                .map_err(usage_if_missing)?;
-            keylog::parse(&text).with_context(|| path.display().to_string())?
-        }
-        None => Vec::new(),
-    };
+    let log = args.keys.as_deref().map(read_key_log).transpose()?.unwrap_or_default();
     let opened_with: BTreeSet<Suite> = log.iter().map(KeyLogLine::suite).collect();
     check::kernels(&args, &plan, &opened_with)?;
     let mut reader = Reader::open(&args.input).map_err(|e| usage_if_missing(e.into()))?;
@@ -214,6 +208,22 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     Ok(verdict(&report, defect))
+}
+
+/// A key log has at most so many octets: two million keys. What goes on for ever is none.
+const LONGEST_KEY_LOG: u64 = 256 << 20;
+
+fn read_key_log(path: &Path) -> anyhow::Result<Vec<KeyLogLine>> {
+    let named = || format!("key log {}", path.display());
+    let mut octets = Zeroizing::new(Vec::new());
+    let file = File::open(path).with_context(named).map_err(usage_if_missing)?;
+    file.take(LONGEST_KEY_LOG + 1).read_to_end(&mut octets).with_context(named).map_err(usage_if_missing)?;
+    if octets.len() as u64 > LONGEST_KEY_LOG {
+        bail!("{}: longer than any key log, of which {LONGEST_KEY_LOG} octets are read", named());
+    }
+    let text = std::str::from_utf8(&octets)
+        .map_err(|e| anyhow!("{}: no text from octet {} on, so no key log", named(), e.valid_up_to()))?;
+    keylog::parse(text).with_context(|| path.display().to_string())
 }
 
 /// Raised by Ctrl-C or SIGTERM, upon which what was taken is completed; a second one ends the program at once.

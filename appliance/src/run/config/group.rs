@@ -96,6 +96,9 @@ impl Checker<'_> {
                 let address =
                     self.value::<IpAddr>(&key, text, "an IP address without prefix length, as \"10.77.0.1\"");
                 let (Some(identity), Some(address)) = (&identity, address) else { continue };
+                if is_nobodys(address) {
+                    self.wrong(&key, address, "no station has such an address; write that of the member");
+                }
                 if let Some(other) = taken.insert(address, identity.clone()) {
                     self.wrong(&key, address, format_args!("{other} has this address already"));
                 }
@@ -158,4 +161,10 @@ impl Checker<'_> {
         }
         Some(p)
     }
+}
+
+/// Whether an address is no station's: unspecified, loopback, multicast, broadcast.
+fn is_nobodys(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    address.is_unspecified() || address.is_loopback() || address.is_multicast() || is_broadcast
 }

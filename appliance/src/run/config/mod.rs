@@ -12,6 +12,7 @@ mod port;
 mod reload;
 mod ue;
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -156,13 +157,24 @@ impl Config {
 pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
     let failed =
         |what: String| ConfigError { path: path.display().to_string(), problems: vec![Problem(what)] };
-    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
+    match read {
+        Ok(octets) if octets as u64 > LONGEST => {
+            return Err(failed(format!("longer than {LONGEST} octets, so no configuration")));
+        }
+        Ok(_) => {}
+        Err(e) => return Err(failed(e.to_string())),
+    }
     let base = path.parent().unwrap_or(Path::new(""));
     match parse(&text, base) {
         Ok(config) => Ok(Config { source: path.to_owned(), ..config }),
         Err(problems) => Err(ConfigError { path: path.display().to_string(), problems }),
     }
 }
+
+/// A configuration has at most so many octets: thousands of members. What goes on for ever is none.
+const LONGEST: u64 = 4 << 20;
 
 /// Reads and checks a text.
 pub(crate) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
@@ -280,6 +292,7 @@ impl Checker<'_> {
             }
         };
         if let Some(station) = &station
+            && self.problems.is_empty()
             && let Err(why) = workers::check(workers, station)
         {
             self.wrong("workers", workers, why);
@@ -446,6 +459,23 @@ mod tests {
         let found =
             with_files(&(owner("", "") + "[[membership]]\ngroup = \"f00002\"\nlayer2 = \"000002\"\n"));
         assert!(found[0].contains("[[membership]] stands here without effect"), "{found:?}");
+    }
+
+    #[test]
+    fn an_address_that_no_station_has_is_refused() {
+        for address in ["0.0.0.0", "127.0.0.1", "::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            let member =
+                format!("[[member]]\nidentity = \"pc5:001-01:ue:ue-1\"\naddresses = [\"{address}\"]\n");
+            let found = with_files(&(owner("", "") + &member));
+            assert!(found.len() == 1 && found[0].contains("no station has such an address"), "{found:?}");
+        }
+    }
+
+    /// What follows from another error is not told as one of its own.
+    #[test]
+    fn one_mistake_is_one_error() {
+        let found = with_files(&owner("", "").replace("\"fffffe\"", "\"zz\""));
+        assert!(found.len() == 1 && found[0].contains("write a Layer-2 id"), "{found:?}");
     }
 
     #[test]
