@@ -299,6 +299,40 @@ fn the_rows_of_a_report_follow_from_each_other() {
     assert_eq!(report["stages"]["key_log_verify"]["dropped"]["not_pc5"], 46);
 }
 
+/// What is gone through again in memory comes out as what is read again, which a pace makes it.
+#[test]
+fn further_passes_in_memory_are_those_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for frames_in in [700, 17_000] {
+        let input = dir.path().join(format!("{frames_in}.pcapng"));
+        crowd(&input, frames_in);
+        let passes = if frames_in < 1_000 { "80" } else { "4" };
+        let run = |pace: &str, workers: &str| {
+            let out = dir.path().join("out");
+            let options = [
+                "--loop",
+                passes,
+                "--pace",
+                pace,
+                "--workers",
+                workers,
+                "-o",
+                "json",
+                "--out",
+                out.to_str().unwrap(),
+            ];
+            (json(&replay(&input, &options)), std::fs::read(&out).unwrap())
+        };
+        let read = run("pps:1000000000000", "1");
+        assert_eq!(read.0["frames"]["accepted"], frames_in * passes.parse::<u64>().unwrap());
+        for workers in ["1", "3"] {
+            let kept = run("max", workers);
+            assert_eq!(kept.0, read.0, "{frames_in} frames, {workers} workers");
+            assert!(kept.1 == read.1, "the same file of {frames_in} frames with {workers} workers");
+        }
+    }
+}
+
 #[test]
 fn a_cut_file_is_processed_up_to_the_cut() {
     let dir = tempfile::tempdir().unwrap();

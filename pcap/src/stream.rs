@@ -11,7 +11,7 @@
 //! What of a regular file lies in the page cache is read where it is parsed: another thread would only carry it from one
 //! core's caches to another's. What does not is read ahead by a thread, and files are written behind by one, with `io_uring`
 //! where the kernel allows it and with `read(2)` / `write(2)` where not. Pipes, terminals and devices are read and written
-//! plainly, without a thread.
+//! plainly, without a thread, and so is everything for a caller that asks for it.
 //! `io_path` of each says which it was, and why.
 
 mod plain;
@@ -47,6 +47,8 @@ pub enum IoChoice {
     Ahead,
     /// By a thread, with plain calls.
     Plain,
+    /// In the caller's thread, with plain calls that wait for the disk: for callers that have threads enough.
+    Here,
 }
 
 /// A piece of a file in memory.

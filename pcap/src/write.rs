@@ -19,7 +19,7 @@ pub struct WriteStats {
     pub blocks: u64,
 }
 
-/// Writes a capture, little-endian, to `K` in blocks of about 1 MiB.
+/// Writes a capture, little-endian, to `K` in blocks of about 1 MiB, or 256 KiB with [`IoChoice::Here`].
 ///
 /// pcapng takes any number of interfaces, before or between frames, each with its own unit of time. pcap takes exactly
 /// one, before the first frame, in micro- or nanoseconds.
@@ -30,6 +30,8 @@ pub struct Writer<K = FileSink> {
     sink: K,
     format: Format,
     block: Vec<u8>,
+    /// Octets at which a block is full.
+    block_len: usize,
     interfaces: u32,
     /// pcap: units of the timestamps in a second.
     per_second: u64,
@@ -50,7 +52,9 @@ impl Writer<FileSink> {
             action: "create",
             source,
         })?;
-        Ok(Self::to_sink(sink, format))
+        // Where a block is written by who filled it, it should still be in the core's second cache.
+        let block_len = if choice == IoChoice::Here { limits::PIPE_BLOCK_LEN } else { limits::BLOCK_LEN };
+        Ok(Self { block_len, ..Self::to_sink(sink, format) })
     }
 }
 
@@ -68,7 +72,15 @@ impl<K: BlockSink> Writer<K> {
         if format == Format::PcapNg {
             block.extend(SECTION_HEADER);
         }
-        Self { sink, format, block, interfaces: 0, per_second: 0, stats: WriteStats::default() }
+        Self {
+            sink,
+            format,
+            block,
+            block_len: limits::BLOCK_LEN,
+            interfaces: 0,
+            per_second: 0,
+            stats: WriteStats::default(),
+        }
     }
 
     /// Adds an interface and gives its index for [`Writer::write`].
@@ -124,7 +136,7 @@ impl<K: BlockSink> Writer<K> {
             }
         }
         self.stats.records += 1;
-        if self.block.len() >= limits::BLOCK_LEN { self.flush_block() } else { Ok(()) }
+        if self.block.len() >= self.block_len { self.flush_block() } else { Ok(()) }
     }
 
     /// Writes the frames of `range` that were rendered elsewhere; a pcapng capture only.
@@ -148,7 +160,7 @@ impl<K: BlockSink> Writer<K> {
         let mut from = range.start;
         while from < range.end {
             let begin = records.begin_of(from);
-            let room = CAPACITY.saturating_sub(self.block.len());
+            let room = (CAPACITY - limits::BLOCK_LEN + self.block_len).saturating_sub(self.block.len());
             // All of them, as a rule. A block that is not full has room for any one.
             let to = match records.begin_of(range.end) - begin <= room {
                 true => range.end,
@@ -159,7 +171,7 @@ impl<K: BlockSink> Writer<K> {
             self.block.extend_from_slice(&records.octets[begin..records.begin_of(to)]);
             self.stats.records += (to - from) as u64;
             from = to;
-            if self.block.len() >= limits::BLOCK_LEN {
+            if self.block.len() >= self.block_len {
                 self.flush_block()?;
             }
         }
@@ -281,7 +293,7 @@ impl<K: BlockSink> Writer<K> {
         if let Some(field) = self.block.get_mut(begin + 4..begin + 8) {
             field.copy_from_slice(&total_len.to_le_bytes());
         }
-        if self.block.len() >= limits::BLOCK_LEN { self.flush_block() } else { Ok(()) }
+        if self.block.len() >= self.block_len { self.flush_block() } else { Ok(()) }
     }
 
     fn option(&mut self, code: u16, value: &[u8]) {

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-const WAYS: [IoChoice; 3] = [IoChoice::Auto, IoChoice::Ahead, IoChoice::Plain];
+const WAYS: [IoChoice; 4] = [IoChoice::Auto, IoChoice::Ahead, IoChoice::Plain, IoChoice::Here];
 
 /// Frame `n` of the captures written here: a length and content of its own.
 fn content(n: usize) -> Vec<u8> {
@@ -30,6 +30,7 @@ fn write_frames(writer: &mut Writer<FileSink>, frames: usize) {
 fn check_path(io_path: &str, direction: &str, choice: IoChoice) {
     match choice {
         IoChoice::Plain => assert_eq!(io_path, format!("{direction}: plain calls asked for")),
+        IoChoice::Here => assert_eq!(io_path, format!("{direction}: in the caller's thread")),
         // What was just written is in memory, where the file system can tell.
         IoChoice::Auto if direction == "read" && io_path == "read: from the page cache" => {}
         IoChoice::Auto | IoChoice::Ahead if io_path == "io_uring" => {}

@@ -294,6 +294,11 @@ fn feed(
     let is_over =
         || interrupted.load(Ordering::Relaxed) || until.is_some_and(|until| began.elapsed() >= until);
     let mut pacer = (args.pace != Pace::Max).then(|| Pacer::new(args.pace));
+    // What is short is read and placed once, and goes through the lanes as often as asked.
+    let is_short = || args.input.metadata().is_ok_and(|m| m.is_file() && m.len() <= rounds::KEPT_OCTETS);
+    if pacer.is_none() && (args.times.is_some_and(|n| n > 1) || until.is_some()) && is_short() {
+        rounds.keep();
+    }
     let (mut octets, mut pass, mut waited) = (0u64, 0u64, Duration::ZERO);
     let defect = 'passes: loop {
         let before = rounds.taken();
@@ -328,6 +333,13 @@ fn feed(
             progress.set_position(rounds.taken());
         }
         pass += 1;
+        if let Some(kept) = rounds.passed()? {
+            while args.times.is_none_or(|n| pass + kept.passes() <= n) && !is_over() {
+                octets += rounds.again(&kept, &is_over)?;
+                pass += kept.passes();
+                progress.set_position(rounds.taken());
+            }
+        }
         let again = match (args.times, until) {
             (Some(n), _) => pass < n,
             (None, Some(_)) => true,

@@ -10,7 +10,7 @@ use pc5_dataplane::keys::Event;
 use pc5_dataplane::pdu::Address;
 use pc5_dataplane::verdict::{Counters, Verdict};
 
-use super::part::{Note, Part, Shape};
+use super::part::{Part, Shape};
 use super::plan::Plan;
 
 /// What a lane does with a batch.
@@ -137,7 +137,7 @@ impl Lane {
             None => {
                 let mut batch = self.batch.take().unwrap_or_else(|| Batch::new(self.batch_slots));
                 let mut from = 0;
-                while from < part.notes.len() {
+                while from < part.notes().len() {
                     batch.clear();
                     let to = self.take(part, from, &mut batch);
                     self.run_batch(hop, part, from, &mut batch)?;
@@ -153,16 +153,18 @@ impl Lane {
     fn take(&mut self, part: &Part, from: usize, batch: &mut Batch) -> usize {
         let began = Instant::now();
         let memory = part.memory.octets();
+        let later = part.later();
         let mut to = from;
-        for note in &part.notes[from..] {
+        for note in &part.notes()[from..] {
             let at = note.at as usize;
             let frame = memory.get(at..at + note.len as usize).unwrap_or(&[]);
             if batch.is_full_for(frame.len()) && !batch.is_empty() {
                 break;
             }
-            if !push(batch, self.plan.from_key_log, frame, note) {
+            let meta = Meta { sequence: note.meta.sequence + later, ..note.meta };
+            if !push(batch, self.plan.from_key_log, frame, note.address, meta) {
                 // Longer than any batch holds: it is a frame read and dropped.
-                push(batch, false, &[], note);
+                push(batch, false, &[], note.address, meta);
                 if let Some(slot) = batch.slots_mut().last_mut() {
                     slot.verdict = Verdict::TooLong;
                 }
@@ -172,7 +174,7 @@ impl Lane {
         self.times[Step::Take as usize].add(&StageTime {
             spent: began.elapsed(),
             frames: (to - from) as u64,
-            octets: part.notes[from..to].iter().map(|n| u64::from(n.len)).sum(),
+            octets: part.notes()[from..to].iter().map(|n| u64::from(n.len)).sum(),
         });
         to
     }
@@ -275,10 +277,10 @@ impl Lane {
 
 /// Puts a noted frame into a batch, protected or to be protected; `false` when it has no room.
 #[inline(always)]
-fn push(batch: &mut Batch, is_protected: bool, frame: &[u8], note: &Note) -> bool {
+fn push(batch: &mut Batch, is_protected: bool, frame: &[u8], address: Address, meta: Meta) -> bool {
     let pushed = match is_protected {
-        true => batch.push_frame(frame, note.meta),
-        false => batch.push_sdu(note.address, Lcid::USER, SduType::NonIp, frame, note.meta),
+        true => batch.push_frame(frame, meta),
+        false => batch.push_sdu(address, Lcid::USER, SduType::NonIp, frame, meta),
     };
     pushed.is_some()
 }

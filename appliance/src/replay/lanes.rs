@@ -1,7 +1,8 @@
 //! Lanes, and the threads that work on them: the calling one and helpers.
 //!
-//! A lane's parts are worked on one after the other, in the order they were handed over, by whichever thread is free. So the
-//! calling thread, which alone reads and places frames, helps when there is enough to do, and no processor waits for another.
+//! A lane's parts are worked on one after the other, in the order they were handed over, by its own thread or, where they pile
+//! up, by another that is free. So the calling thread, which alone reads and places frames, has a lane too and helps when there
+//! is enough to do, and no processor waits for another.
 
 #![allow(clippy::vec_box, reason = "parts go from hand to hand boxed, and boxed they wait")]
 
@@ -13,6 +14,7 @@ use std::thread::JoinHandle;
 use crossbeam::utils::CachePadded;
 
 use super::lane::{Hop, Lane};
+use super::output::{Between, Writer};
 use super::part::Part;
 
 /// All lanes of a replay. Dropping them ends the helpers.
@@ -37,6 +39,7 @@ struct Pool {
 
 struct State {
     places: Vec<Place>,
+    file: FilePlace,
     helpers_asleep: usize,
     caller_asleep: bool,
     ended: bool,
@@ -50,6 +53,21 @@ struct Place {
     waiting: VecDeque<(Hop, Box<Part>)>,
     first: VecDeque<anyhow::Result<Box<Part>>>,
     second: VecDeque<anyhow::Result<Box<Part>>>,
+}
+
+/// The output file: like a lane with one thread at a time, and whole rounds in their order.
+#[derive(Default)]
+struct FilePlace {
+    writer: Option<Box<Writer>>,
+    waiting: VecDeque<Leaving>,
+    done: VecDeque<anyhow::Result<Vec<Box<Part>>>>,
+}
+
+/// A round on its way into the file.
+pub(crate) struct Leaving {
+    pub parts: Vec<Box<Part>>,
+    /// What came up since the round before, and the frame that each goes before.
+    pub between: Vec<(u64, Between)>,
 }
 
 impl Place {
@@ -73,6 +91,7 @@ impl Lanes {
         };
         let state = State {
             places: lanes.into_iter().map(place).collect(),
+            file: FilePlace::default(),
             helpers_asleep: 0,
             caller_asleep: false,
             ended: false,
@@ -105,10 +124,10 @@ impl Lanes {
         self.pool.waiting.load(Ordering::Relaxed)
     }
 
-    /// Hands a part to a lane.
-    pub(crate) fn submit(&self, lane: usize, hop: Hop, part: Box<Part>) {
+    /// Hands a part to its lane.
+    pub(crate) fn submit(&self, hop: Hop, part: Box<Part>) {
         let mut state = self.pool.lock();
-        state.places[lane].waiting.push_back((hop, part));
+        state.places[part.lane].waiting.push_back((hop, part));
         self.pool.waiting.fetch_add(1, Ordering::Relaxed);
         self.pool.tell_helpers(&state);
     }
@@ -128,6 +147,29 @@ impl Lanes {
             .filter_map(|&lane| state.places[lane].done(hop).pop_front())
             .collect::<Result<_, _>>()
             .map(Some)
+    }
+
+    /// Gives them the file that [`Self::write`] writes to.
+    pub(crate) fn set_file(&self, writer: Writer) {
+        self.pool.lock().file.writer = Some(Box::new(writer));
+    }
+
+    /// The file, once everything was written.
+    pub(crate) fn take_file(&self) -> Option<Writer> {
+        self.pool.lock().file.writer.take().map(|writer| *writer)
+    }
+
+    /// Hands a round to whoever writes next.
+    pub(crate) fn write(&self, leaving: Leaving) {
+        let mut state = self.pool.lock();
+        self.pool.waiting.fetch_add(leaving.parts.len(), Ordering::Relaxed);
+        state.file.waiting.push_back(leaving);
+        self.pool.tell_helpers(&state);
+    }
+
+    /// The oldest round that was written and not given back yet.
+    pub(crate) fn written(&self) -> anyhow::Result<Option<Vec<Box<Part>>>> {
+        self.pool.lock().file.done.pop_front().transpose()
     }
 
     /// Works on one part that waits; `false` if there is none for this thread.
@@ -227,11 +269,24 @@ impl Pool {
         }
     }
 
-    /// Works on the oldest part of a lane that nobody works on, of `own` if it can be.
+    /// Works on the oldest part of a lane that nobody works on, of `own` if it can be, else of one that lags behind.
     fn work_on_one(&self, own: usize) -> bool {
         let mut state = self.lock();
+        // The file first: nothing else has to be in order as a whole, and what comes was rendered just now.
+        if state.file.writer.is_some()
+            && let Some(leaving) = state.file.waiting.pop_front()
+            && let Some(writer) = state.file.writer.take()
+        {
+            drop(state);
+            self.write_one(writer, leaving);
+            return true;
+        }
         let lanes = state.places.len();
-        let free = |i: &usize| state.places[*i].lane.is_some() && !state.places[*i].waiting.is_empty();
+        // What a lane knows of its contexts is in the caches of its own thread's processor: others help where that lags behind.
+        let free = |i: &usize| {
+            let place = &state.places[*i];
+            place.lane.is_some() && place.waiting.len() > if *i == own { 0 } else { LAG }
+        };
         let Some(i) = (own..lanes).chain(0..own).find(free) else { return false };
         let place = &mut state.places[i];
         let (Some(mut lane), Some((hop, mut part))) = (place.lane.take(), place.waiting.pop_front()) else {
@@ -251,6 +306,24 @@ impl Pool {
         }
         self.tell_caller(&state);
         true
+    }
+}
+
+impl Pool {
+    fn write_one(&self, mut writer: Box<Writer>, leaving: Leaving) {
+        let Leaving { parts, between } = leaving;
+        self.waiting.fetch_sub(parts.len(), Ordering::Relaxed);
+        let breaks = Breaks(self);
+        between.into_iter().for_each(|(before, what)| writer.add(before, what));
+        let result = writer.write(&parts);
+        std::mem::forget(breaks);
+        let mut state = self.lock();
+        state.file.writer = Some(writer);
+        state.file.done.push_back(result.map(|()| parts));
+        if !state.file.waiting.is_empty() {
+            self.tell_helpers(&state);
+        }
+        self.tell_caller(&state);
     }
 }
 
@@ -275,3 +348,6 @@ fn looks(is: impl Fn() -> bool) -> bool {
 
 /// Some tens of microseconds.
 const LOOKS: u32 = 4_000;
+
+/// Parts that wait for their own lane's thread whatever the others do.
+const LAG: usize = 2;

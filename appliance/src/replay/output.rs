@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Instant;
 
 use pc5_dataplane::batch::Meta;
-use pc5_pcap::{Format, Interface};
+use pc5_pcap::{Format, Interface, IoChoice};
 
+use super::lane::StageTime;
 use super::part::{Part, in_order};
 use super::plan::Output;
 
@@ -17,9 +19,12 @@ pub(crate) struct Writer {
     between: VecDeque<(u64, Between)>,
     /// PC5-S frames written.
     signalling: u64,
+    /// Time of writing rounds.
+    time: StageTime,
 }
 
-enum Between {
+/// What goes between frames, before it is with the [`Writer`].
+pub(crate) enum Between {
     Interface(Interface),
     Signalling(Vec<u8>, Meta),
 }
@@ -38,18 +43,14 @@ pub(crate) struct Written {
 impl Writer {
     /// Begins a pcapng file; the name appears when it is complete.
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = pc5_pcap::Writer::create(path, Format::PcapNg)?;
-        Ok(Self { file, between: VecDeque::new(), signalling: 0 })
+        let file = pc5_pcap::Writer::create_with(path, Format::PcapNg, IoChoice::Here)?;
+        Ok(Self { file, between: VecDeque::new(), signalling: 0, time: StageTime::default() })
     }
+}
 
-    /// One output interface an input interface, before the frame that comes `next`.
-    pub(crate) fn add_interface(
-        &mut self,
-        next: u64,
-        interface: &Interface,
-        output: Output,
-        from_protected: bool,
-    ) {
+impl Between {
+    /// The output interface of an input interface.
+    pub(crate) fn interface(interface: &Interface, output: Output, from_protected: bool) -> Self {
         let written = match (output, from_protected) {
             (Output::Frames, false) => interface.carrier(),
             (Output::Frames, true) | (Output::Sdus, false) => interface.clone(),
@@ -63,18 +64,21 @@ impl Writer {
                 None => interface.clone(),
             },
         };
-        self.between.push_back((next, Between::Interface(written)));
+        Self::Interface(written)
     }
+}
 
-    /// A PC5-S frame before a frame of user data, at its time and on its interface.
-    pub(crate) fn add_signalling(&mut self, frame: Vec<u8>, before: Meta) {
-        // Behind what was asked for the same frame earlier. Control asks in order, but for what was read ahead of it.
-        let i = self.between.partition_point(|(sequence, _)| *sequence <= before.sequence);
-        self.between.insert(i, (before.sequence, Between::Signalling(frame, before)));
+impl Writer {
+    /// Puts something before the frame of a sequence, behind what was put there earlier.
+    pub(crate) fn add(&mut self, before: u64, between: Between) {
+        // Control asks in order, but for what was read ahead of it.
+        let i = self.between.partition_point(|(sequence, _)| *sequence <= before);
+        self.between.insert(i, (before, between));
     }
 
     /// Writes what the lanes rendered of a round, in order of arrival.
     pub(crate) fn write(&mut self, parts: &[Box<Part>]) -> anyhow::Result<()> {
+        let began = Instant::now();
         let runs = in_order(parts.len(), |p, i| parts[p].written.get(i).copied());
         for (p, mut run) in runs {
             let part = &parts[p];
@@ -88,7 +92,14 @@ impl Writer {
             }
             self.file.write_records(&part.records, run)?;
         }
+        let frames = parts.iter().map(|p| p.notes().len() as u64).sum();
+        self.time.add(&StageTime { spent: began.elapsed(), frames, octets: 0 });
         Ok(())
+    }
+
+    /// Time of writing rounds.
+    pub(crate) fn time(&self) -> StageTime {
+        self.time
     }
 
     fn write_between(&mut self) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! Frames of one round that one lane has: where they lie in the capture, and what became of them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use pc5_dataplane::batch::{Batch, Meta, limits};
 use pc5_dataplane::pdu::Address;
@@ -31,9 +32,21 @@ pub(crate) struct Shape {
     pub renders: Option<Output>,
 }
 
+/// Notes that are kept for several passes of a capture: those of a part, or some of them.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptNotes {
+    pub notes: Arc<[Note]>,
+    pub range: Range<usize>,
+    /// By how much the sequence of a frame is more than its note says.
+    pub later: u64,
+}
+
 /// One lane's frames of a round, in order of arrival.
 pub(crate) struct Part {
-    pub notes: Vec<Note>,
+    pub lane: usize,
+    /// None where it has [`Self::kept_notes`].
+    notes: Vec<Note>,
+    kept_notes: Option<KeptNotes>,
     shape: Shape,
     /// The block of the capture that they lie in.
     pub memory: Memory,
@@ -52,9 +65,11 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: Shape, lane: usize) -> Self {
         Self {
+            lane,
             notes: Vec::with_capacity(shape.slots),
+            kept_notes: None,
             shape,
             memory: Memory::default(),
             kept: shape.keeps.then(|| Batch::new(shape.slots)),
@@ -70,6 +85,7 @@ impl Part {
     /// Nothing in it; its memory stays.
     pub(crate) fn clear(&mut self) {
         self.notes.clear();
+        self.kept_notes = None;
         self.memory = Memory::default();
         if let Some(batch) = &mut self.kept {
             batch.clear();
@@ -95,10 +111,29 @@ impl Part {
         self.notes.push(note);
     }
 
+    /// Gives an empty part the frames of an earlier pass.
+    pub(crate) fn set_kept(&mut self, notes: KeptNotes) {
+        self.kept_notes = Some(notes);
+    }
+
+    /// Its frames. Their sequence is [`Self::later`] than what stands there.
+    #[inline]
+    pub(crate) fn notes(&self) -> &[Note] {
+        match &self.kept_notes {
+            None => &self.notes,
+            Some(kept) => &kept.notes[kept.range.clone()],
+        }
+    }
+
+    /// What to add to the sequence of each note.
+    pub(crate) fn later(&self) -> u64 {
+        self.kept_notes.as_ref().map_or(0, |kept| kept.later)
+    }
+
     /// Frame `i` as it was captured.
     #[inline]
     pub(crate) fn captured(&self, i: usize) -> &[u8] {
-        let note = &self.notes[i];
+        let note = &self.notes()[i];
         self.memory.octets().get(note.at as usize..(note.at + note.len) as usize).unwrap_or(&[])
     }
 
@@ -188,7 +223,7 @@ pub(crate) fn in_order(
 
 /// Notes of a round's parts in order of arrival.
 pub(crate) fn notes_in_order(parts: &[Box<Part>]) -> impl Iterator<Item = (usize, usize)> {
-    let sequence = |p: usize, i: usize| parts[p].notes.get(i).map(|n| n.meta.sequence);
+    let sequence = |p: usize, i: usize| parts[p].notes().get(i).map(|n| n.meta.sequence);
     in_order(parts.len(), sequence).flat_map(|(p, run)| run.map(move |i| (p, i)))
 }
 

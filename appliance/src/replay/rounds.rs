@@ -1,12 +1,14 @@
 //! Frames in order through the lanes: placed, first hop, the owner's decision, second hop, written.
 //!
 //! ```text
-//! place -> round -> [first hop by the lane of the sender's link] -> route in order -> [second hop by the lane of the way out] -> write
+//! place -> round -> [first hop by the lane of the sender's link] -> route in order -> [second hop by the lane of the way out] -> written by whoever is free
 //! ```
 //!
 //! The calling thread only notes where a frame lies and whose it is; lanes copy it out of the capture's memory. Notes of frames
 //! that lie in one block of the capture make a round, one part a lane. Rounds are made ahead of the lanes, so that helpers
 //! find something to do while the calling thread reads, and it helps them when there is enough.
+//!
+//! A short capture that is gone through several times is placed once ([`Kept`]).
 //!
 //! Keys change only where nothing is under way: before a member's first frame, and every [`KEYS_EVERY`] frames for what the
 //! engines asked for meanwhile. So verdicts, counters and SDUs do not hang on how many lanes there are or on
@@ -28,13 +30,17 @@ use zeroize::Zeroizing;
 use super::directory::{Cast, Directory, GROUP, OWNER};
 use super::keying::Keying;
 use super::lane::{Hop, StageTime};
-use super::lanes::Lanes;
-use super::output::Writer;
+use super::lanes::{Lanes, Leaving};
+use super::output::{Between, Writer};
 use super::part::{Note, Part, Shape};
 use super::plan::Plan;
 use super::wire::{Wire, WireReport};
+use kept::Kept;
 
+mod kept;
 mod route;
+
+pub(crate) use kept::KEPT_OCTETS;
 
 /// Frames between two looks at what the engines ask of control. A key asks at half of its 65,536 SNs, and a frame
 /// uses at most one of each key, so it is answered long before the key is used up.
@@ -49,20 +55,28 @@ pub(crate) struct Rounds<'a> {
     lanes: &'a mut Lanes,
     keying: &'a mut Keying,
     directory: &'a mut Directory,
-    writer: Option<Writer>,
+    /// The lanes have a file.
+    writes: bool,
+    /// What came up for it since the round that was written last, and before which frame it goes.
+    between: Vec<(u64, Between)>,
+    /// Rounds on their way into it.
+    writing: usize,
     wire: Option<Wire>,
     shape: Shape,
     /// The block that is being read.
     memory: Memory,
     /// Notes of its frames, a part a lane.
     filling: Vec<Box<Part>>,
-    spare: Vec<Box<Part>>,
+    /// Of each lane: what its thread last wrote is still in that processor's caches.
+    spare: Vec<Vec<Box<Part>>>,
     /// What waits until the lanes may have it, in order.
     held: VecDeque<Held>,
     /// Lanes that have parts of a round on the first hop, and on the second; the oldest round first.
     first: VecDeque<Vec<usize>>,
     second: VecDeque<Vec<usize>>,
     sequence: u64,
+    /// What was read so far, where it is to be gone through again.
+    kept: Option<Kept>,
     link_types: Vec<LinkType>,
     /// Verdicts of the owner's decision, and of all frames in the end.
     pub bridged: Counters,
@@ -77,7 +91,7 @@ pub(crate) struct Rounds<'a> {
 }
 
 enum Held {
-    Round(Vec<(usize, Box<Part>)>),
+    Round(Vec<Box<Part>>),
     /// A look at what the engines ask for, before this frame.
     Keys(Meta),
 }
@@ -93,22 +107,30 @@ impl<'a> Rounds<'a> {
         writer: Option<Writer>,
         wire: Option<Wire>,
     ) -> Self {
-        let filling = (0..lanes.len()).map(|_| Box::new(Part::new(shape))).collect();
+        let writes = writer.is_some();
+        if let Some(writer) = writer {
+            lanes.set_file(writer);
+        }
+        let filling = (0..lanes.len()).map(|lane| Box::new(Part::new(shape, lane))).collect();
+        let spare = (0..lanes.len()).map(|_| Vec::new()).collect();
         Self {
             plan,
             lanes,
             keying,
             directory,
-            writer,
+            writes,
+            between: Vec::new(),
+            writing: 0,
             wire,
             shape,
             memory: Memory::default(),
             filling,
-            spare: Vec::new(),
+            spare,
             held: VecDeque::new(),
             first: VecDeque::new(),
             second: VecDeque::new(),
             sequence: 0,
+            kept: None,
             link_types: Vec::new(),
             bridged: Counters::new(),
             outcome: Counters::new(),
@@ -137,8 +159,9 @@ impl<'a> Rounds<'a> {
         for interface in &interfaces[self.link_types.len().min(interfaces.len())..] {
             let carried = interface.carried().filter(|_| self.plan.from_key_log);
             self.link_types.push(carried.map_or(interface.link_type, |c| c.link_type));
-            if let Some(writer) = &mut self.writer {
-                writer.add_interface(self.sequence, interface, self.plan.output, self.plan.from_key_log);
+            if self.writes {
+                let written = Between::interface(interface, self.plan.output, self.plan.from_key_log);
+                self.between.push((self.sequence, written));
             }
         }
         Ok(())
@@ -203,8 +226,8 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    fn spare(&mut self, memory: &Memory) -> Box<Part> {
-        let mut part = self.spare.pop().unwrap_or_else(|| Box::new(Part::new(self.shape)));
+    fn spare(&mut self, lane: usize, memory: &Memory) -> Box<Part> {
+        let mut part = self.spare[lane].pop().unwrap_or_else(|| Box::new(Part::new(self.shape, lane)));
         part.memory = memory.clone();
         part
     }
@@ -212,7 +235,7 @@ impl<'a> Rounds<'a> {
     fn recycle(&mut self, parts: Vec<Box<Part>>) {
         for mut part in parts {
             part.clear();
-            self.spare.push(part);
+            self.spare[part.lane].push(part);
         }
     }
 
@@ -221,19 +244,27 @@ impl<'a> Rounds<'a> {
     fn close_round(&mut self) -> anyhow::Result<()> {
         let mut round = Vec::new();
         for lane in 0..self.filling.len() {
-            if !self.filling[lane].notes.is_empty() {
-                let next = self.spare(&self.memory.clone());
-                round.push((lane, std::mem::replace(&mut self.filling[lane], next)));
+            if !self.filling[lane].notes().is_empty() {
+                let next = self.spare(lane, &self.memory.clone());
+                round.push(std::mem::replace(&mut self.filling[lane], next));
             }
         }
         if round.is_empty() {
             return Ok(());
         }
+        if self.kept.as_mut().is_some_and(|kept| !kept.add(&round)) {
+            self.kept = None;
+        }
+        self.submit_when_possible(round)
+    }
+
+    /// The lanes may have a round once what is held is with them.
+    fn submit_when_possible(&mut self, round: Vec<Box<Part>>) -> anyhow::Result<()> {
         self.held.push_back(Held::Round(round));
         let entered = Instant::now();
         let (enough, most) = match self.lanes.len() {
             1 => (1, 1),
-            lanes => (2 * lanes, 6 * lanes),
+            lanes => (4 * lanes, 8 * lanes),
         };
         loop {
             let seen = self.lanes.news();
@@ -245,7 +276,7 @@ impl<'a> Rounds<'a> {
             if self.lanes.help() {
                 continue;
             }
-            // Helpers have all there is to do, or a look at the engines waits for the last of them.
+            // Helpers have all there is to do for this thread, or a look at the engines waits for the last of them.
             if before_them < most {
                 break;
             }
@@ -267,7 +298,7 @@ impl<'a> Rounds<'a> {
     fn step(&mut self) -> anyhow::Result<()> {
         let seen = self.lanes.news();
         self.advance()?;
-        if self.is_under_way() && !self.lanes.help() {
+        if (self.is_under_way() || self.writing > 0) && !self.lanes.help() {
             self.lanes.wait(seen);
         }
         Ok(())
@@ -290,6 +321,12 @@ impl<'a> Rounds<'a> {
         while let Some(parts) = self.receive(Hop::Second)? {
             self.finish(parts)?;
         }
+        while self.writing > 0
+            && let Some(parts) = self.lanes.written()?
+        {
+            self.writing -= 1;
+            self.recycle(parts);
+        }
         while let Some(next) = self.held.pop_front() {
             match next {
                 Held::Round(round) => self.submit(Hop::First, round),
@@ -308,11 +345,11 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    fn submit(&mut self, hop: Hop, parts: Vec<(usize, Box<Part>)>) {
+    fn submit(&mut self, hop: Hop, parts: Vec<Box<Part>>) {
         let mut lanes = Vec::with_capacity(parts.len());
-        for (lane, part) in parts {
-            lanes.push(lane);
-            self.lanes.submit(lane, hop, part);
+        for part in parts {
+            lanes.push(part.lane);
+            self.lanes.submit(hop, part);
         }
         match hop {
             Hop::First => self.first.push_back(lanes),
@@ -341,7 +378,7 @@ impl<'a> Rounds<'a> {
             for part in &mut parts {
                 // What did not leave has got another verdict.
                 part.tally_kept();
-                if self.writer.is_some() {
+                if self.writes {
                     part.render_kept(self.plan.output)?;
                 }
             }
@@ -351,13 +388,12 @@ impl<'a> Rounds<'a> {
             self.accepted_octets += part.accepted_octets;
             self.differing += part.differing;
         }
-        if let Some(writer) = &mut self.writer {
-            let began = Instant::now();
-            writer.write(&parts)?;
-            let frames = parts.iter().map(|p| p.notes.len() as u64).sum();
-            self.write_time.add(&StageTime { spent: began.elapsed(), frames, octets: 0 });
+        if self.writes {
+            self.lanes.write(Leaving { parts, between: std::mem::take(&mut self.between) });
+            self.writing += 1;
+        } else {
+            self.recycle(parts);
         }
-        self.recycle(parts);
         Ok(())
     }
 
@@ -365,7 +401,7 @@ impl<'a> Rounds<'a> {
     pub(crate) fn drain(&mut self) -> anyhow::Result<()> {
         self.close_round()?;
         let entered = Instant::now();
-        while !self.held.is_empty() || self.is_under_way() {
+        while !self.held.is_empty() || self.is_under_way() || self.writing > 0 {
             self.step()?;
         }
         self.elsewhere += entered.elapsed();
@@ -406,15 +442,15 @@ impl<'a> Rounds<'a> {
 
     /// PC5-S of a keying goes before the frame that it was needed for, at that frame's time.
     fn take_signalling(&mut self, meta: Meta) -> anyhow::Result<()> {
-        if self.writer.is_none() && self.wire.is_none() {
+        if !self.writes && self.wire.is_none() {
             return Ok(());
         }
         for frame in self.keying.take_signalling() {
             if let Some(wire) = &mut self.wire {
                 wire.send_signalling(&frame)?;
             }
-            if let Some(writer) = &mut self.writer {
-                writer.add_signalling(frame, meta);
+            if self.writes {
+                self.between.push((meta.sequence, Between::Signalling(frame, meta)));
             }
         }
         Ok(())
@@ -443,6 +479,9 @@ impl<'a> Rounds<'a> {
     /// Completes the output file.
     pub(crate) fn complete(&mut self) -> anyhow::Result<Option<super::output::Written>> {
         self.drain()?;
-        self.writer.take().map(Writer::finish).transpose()
+        let Some(mut writer) = self.lanes.take_file() else { return Ok(None) };
+        self.between.drain(..).for_each(|(before, what)| writer.add(before, what));
+        self.write_time = writer.time();
+        writer.finish().map(Some)
     }
 }

@@ -21,6 +21,13 @@ impl Memory {
     }
 }
 
+impl From<Vec<u8>> for Memory {
+    /// Frames from elsewhere.
+    fn from(octets: Vec<u8>) -> Self {
+        Self(Arc::new(octets))
+    }
+}
+
 /// What the parser has before it: a [`Block`] whose octets others may read too.
 #[derive(Debug, Default)]
 pub(super) struct Window {

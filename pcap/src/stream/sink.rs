@@ -3,7 +3,7 @@
 use super::{BlockSink, IoChoice, WRITE_BEHIND, WriteSink, uring};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// Blocks to a file, pipe or device.
 ///
 /// A file is written under a temporary name beside the target and takes the target's name in
-/// [`finish`](BlockSink::finish); before that the target stays as it was. Dropped unfinished, nothing is left. Neither
-/// call waits for the disk.
+/// [`finish`](BlockSink::finish); before that the target stays as it was. Dropped unfinished, nothing is left. Only
+/// [`IoChoice::Here`] waits for the disk.
 #[derive(Debug)]
 pub struct FileSink(Way);
 
@@ -23,6 +23,8 @@ pub struct FileSink(Way);
 enum Way {
     /// In the caller's thread: pipes and devices, which are no files to be replaced.
     Plain(WriteSink<File>),
+    /// In the caller's thread, to a file.
+    Here(Here),
     /// By a thread of its own.
     Behind(WriteBehind),
 }
@@ -50,6 +52,9 @@ impl FileSink {
         if let Some(permissions) = existing {
             file.set_permissions(permissions)?;
         }
+        if choice == IoChoice::Here {
+            return Ok(Self(Way::Here(Here { file, target, unfinished })));
+        }
         Ok(Self(Way::Behind(WriteBehind::start(file, unfinished, target, choice)?)))
     }
 }
@@ -60,6 +65,7 @@ impl BlockSink for FileSink {
     fn write_block(&mut self, full: Vec<u8>) -> io::Result<Vec<u8>> {
         match &mut self.0 {
             Way::Plain(plain) => plain.write_block(full),
+            Way::Here(here) => here.write_block(full),
             Way::Behind(behind) => behind.write_block(full),
         }
     }
@@ -67,6 +73,7 @@ impl BlockSink for FileSink {
     fn finish(self, last: Vec<u8>) -> io::Result<()> {
         match self.0 {
             Way::Plain(plain) => plain.finish(last).map(drop),
+            Way::Here(here) => here.finish(last),
             Way::Behind(behind) => behind.finish(last),
         }
     }
@@ -74,6 +81,7 @@ impl BlockSink for FileSink {
     fn io_path(&self) -> &str {
         match &self.0 {
             Way::Plain(_) => "write: not a regular file",
+            Way::Here(_) => "write: in the caller's thread",
             Way::Behind(behind) => &behind.io_path,
         }
     }
@@ -116,6 +124,26 @@ impl Drop for Unfinished {
             // Nobody is left to be told.
             let _ = fs::remove_file(temporary);
         }
+    }
+}
+
+#[derive(Debug)]
+struct Here {
+    file: File,
+    target: PathBuf,
+    unfinished: Unfinished,
+}
+
+impl Here {
+    fn write_block(&mut self, mut full: Vec<u8>) -> io::Result<Vec<u8>> {
+        self.file.write_all(&full)?;
+        full.clear();
+        Ok(full)
+    }
+
+    fn finish(mut self, last: Vec<u8>) -> io::Result<()> {
+        self.file.write_all(&last)?;
+        self.unfinished.keep_as(&self.target)
     }
 }
 

@@ -48,10 +48,16 @@ impl FileSource {
         }
         let file_len = metadata.len();
         Ok(Self(match choice {
-            IoChoice::Auto => {
-                let nowait =
-                    if is_in_memory(&file) { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT };
-                Way::Near(Near { file, file_len, at: 0, ended: false, nowait, free: Vec::new(), ahead: None })
+            IoChoice::Auto | IoChoice::Here => {
+                let (nowait, io_path) = if choice == IoChoice::Here {
+                    (ReadWriteFlags::empty(), "read: in the caller's thread")
+                } else if is_in_memory(&file) {
+                    (ReadWriteFlags::empty(), "read: from the page cache")
+                } else {
+                    (ReadWriteFlags::NOWAIT, "read: from the page cache")
+                };
+                let (free, ahead) = (Vec::new(), None);
+                Way::Near(Near { file, file_len, at: 0, ended: false, nowait, free, io_path, ahead })
             }
             IoChoice::Ahead | IoChoice::Plain => Way::Ahead(ReadAhead::start(file, file_len, 0, choice)?),
         }))
@@ -106,6 +112,7 @@ struct Near {
     /// How not to wait for a disk.
     nowait: ReadWriteFlags,
     free: Vec<Block>,
+    io_path: &'static str,
     /// Since the first block that was not in memory; until a rewind.
     ahead: Option<ReadAhead>,
 }
@@ -174,7 +181,7 @@ impl Near {
     }
 
     fn io_path(&self) -> &str {
-        self.ahead.as_ref().map_or("read: from the page cache", |ahead| &ahead.io_path)
+        self.ahead.as_ref().map_or(self.io_path, |ahead| &ahead.io_path)
     }
 }
 

@@ -13,14 +13,14 @@ use crate::replay::part::{Note, Part, notes_in_order};
 
 impl Rounds<'_> {
     /// Decides over a round, in order of arrival; gives parts for the lanes of the ways out.
-    pub(super) fn route(&mut self, mut parts: Vec<Box<Part>>) -> anyhow::Result<Vec<(usize, Box<Part>)>> {
+    pub(super) fn route(&mut self, mut parts: Vec<Box<Part>>) -> anyhow::Result<Vec<Box<Part>>> {
         let began = Instant::now();
-        let frames = parts.iter().map(|p| p.notes.len() as u64).sum();
+        let frames = parts.iter().map(|p| p.notes().len() as u64).sum();
         let routed = match (self.lanes.len(), parts.len()) {
             // Every way out has the same lane.
             (1, 1) => {
                 self.route_in_place(&mut parts[0])?;
-                parts.into_iter().map(|part| (0, part)).collect()
+                parts
             }
             _ => self.route_across(parts)?,
         };
@@ -47,9 +47,9 @@ impl Rounds<'_> {
     }
 
     /// SDUs that were opened by one lane are copied to that of their way out.
-    fn route_across(&mut self, parts: Vec<Box<Part>>) -> anyhow::Result<Vec<(usize, Box<Part>)>> {
+    fn route_across(&mut self, parts: Vec<Box<Part>>) -> anyhow::Result<Vec<Box<Part>>> {
         let memory = parts.first().map(|p| p.memory.clone()).unwrap_or_default();
-        let mut routed: Vec<(usize, Box<Part>)> = Vec::new();
+        let mut routed: Vec<Box<Part>> = Vec::new();
         // Where in `routed` each lane's newest part is.
         let mut newest: Vec<Option<usize>> = vec![None; self.lanes.len()];
         for (p, i) in notes_in_order(&parts) {
@@ -63,16 +63,15 @@ impl Rounds<'_> {
             };
             let lane = self.lane_of(address);
             let (slot, data) = (batch.slots()[i], batch.data(i));
-            let full = |n: usize| routed[n].1.is_full_for(data.len());
+            let full = |n: usize| routed[n].is_full_for(data.len());
             if newest[lane].is_none_or(full) {
                 // A round can gather more for one way out than a part holds: it takes a further one, right behind.
                 newest[lane] = Some(routed.len());
-                let part = self.spare(&memory);
-                routed.push((lane, part));
+                routed.push(self.spare(lane, &memory));
             }
             let Some(n) = newest[lane] else { continue };
-            let part = &mut routed[n].1;
-            part.push(Note { address, ..parts[p].notes[i] });
+            let part = &mut routed[n];
+            part.push(Note { address, meta: batch.meta()[i], ..parts[p].notes()[i] });
             if let Some(out) = &mut part.kept {
                 let pushed = out.push_sdu(address, slot.lcid, slot.sdu_type, data, batch.meta()[i]);
                 debug_assert!(pushed.is_some(), "a part has room for what it takes notes of");
