@@ -204,14 +204,20 @@ fn a_member_that_leaves_sleeps_between_its_releases() {
     assert_eq!(w.run.member(member_id(1)).unwrap().state(), MemberState::Apart);
 }
 
-#[test]
-fn forged_announcements_do_not_keep_a_member_from_its_owner() {
+/// A member that has to hear its owner, told to join, and the owner's announcement.
+fn joining_without_a_configured_owner() -> (World, Outgoing) {
     let delay = Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT };
     let mut w = World::with(1, delay, |_| {}, |p| p.owner = None);
     w.input(OWNER, Input::Time);
     let genuine = w.log.sent.iter().find(|f| f.sdu[0] == 0x90).unwrap().clone();
-    let mut random = rng();
     w.order(member_id(1), Order::Join);
+    (w, genuine)
+}
+
+#[test]
+fn forged_announcements_do_not_keep_a_member_from_its_owner() {
+    let (mut w, genuine) = joining_without_a_configured_owner();
+    let mut random = rng();
     // Two that are no owners, louder than the one that is.
     let joined = (0..6_000).any(|n| {
         w.run.inject(Outgoing { from: member_id(900 + n % 2), ..genuine.clone() }, &mut random);
@@ -223,12 +229,8 @@ fn forged_announcements_do_not_keep_a_member_from_its_owner() {
 
 #[test]
 fn an_announcer_that_never_answers_gives_way_to_one_that_is_heard() {
-    let delay = Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT };
-    let mut w = World::with(1, delay, |_| {}, |p| p.owner = None);
-    w.input(OWNER, Input::Time);
-    let genuine = w.log.sent.iter().find(|f| f.sdu[0] == 0x90).unwrap().clone();
+    let (mut w, genuine) = joining_without_a_configured_owner();
     let mut random = rng();
-    w.order(member_id(1), Order::Join);
     // As many as a member remembers, and then silence.
     for n in 0..4 {
         w.run.inject(Outgoing { from: member_id(900 + n), ..genuine.clone() }, &mut random);
