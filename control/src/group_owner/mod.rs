@@ -12,6 +12,7 @@
 //! ```
 //! [`Owner`] and [`Member`] stand around the procedures: `handle(input, now, rng)`, `poll()`, `deadline()`.
 
+mod contexts;
 mod device;
 pub mod distribution;
 mod flood;

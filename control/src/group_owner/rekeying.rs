@@ -185,7 +185,3 @@ pub(crate) fn command<R: CryptoRng + ?Sized>(
 
 /// Runs after which KD is refreshed. Source: `go-mode.md` section 6.
 pub(crate) const RUNS: u32 = 256;
-/// How long a replaced context still receives after the first frame under its successor.
-pub(crate) const RETIRING: std::time::Duration = std::time::Duration::from_secs(2);
-/// Contexts of a link.
-pub(crate) const CONTEXTS: usize = 4;

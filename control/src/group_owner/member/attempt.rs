@@ -104,7 +104,7 @@ impl Member {
         let bind = Bind { group: policy.group, member: policy.layer2, owner };
         let (mut msb, seq) = (self.core.next_msb(), self.core.next_seq());
         // A live id has another MSB, so that whatever the owner adds the new id is new.
-        while self.link.as_ref().is_some_and(|l| l.ids().any(|id| (id.get() >> 8) as u8 == msb)) {
+        while self.link.as_ref().is_some_and(|l| l.contexts.ids().any(|id| (id.get() >> 8) as u8 == msb)) {
             msb = self.core.next_msb();
         }
         match ExpectChallenge::start(bind, &self.core.policy, msb, seq, now.monotonic, rng) {
@@ -202,7 +202,7 @@ impl Member {
             Err(e) => return core.out.ignored(peer, e),
         };
         if let Some(link) = &mut self.link {
-            link.make_room(0, &mut core.out);
+            link.contexts.make_room(0, &mut core.out);
         }
         let key = LinkKey { local, peer, id, kd_sess, suite, role: LinkRole::Ue1 };
         core.out.install(Command::InstallLink(key, LinkPhase::Pending));
@@ -250,8 +250,7 @@ impl Member {
         let until = state.owner.path_not_after;
         let before = self.link.take();
         let (crls, given) = (state.owner_crls.clone(), state.newest_epoch);
-        let mut link = Link::new(*state, self.offset, now);
-        link.replaces(before, now, &mut core.out);
+        let mut link = Link::new(*state, self.offset, before, now, &mut core.out);
         core.out.notice(Notice::Joined { group, local, peer: source, identity, suite, until });
         let newer: Vec<Vec<u8>> = {
             let trust = core.device.trust.read();

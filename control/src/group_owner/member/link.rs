@@ -15,10 +15,11 @@ use crate::codec::direct::{Keepalive, Release, ReleaseReason};
 use crate::codec::entry::decode_entries;
 use crate::codec::go::{GroupKeyRequest, GroupKeyUpdate, RekeyCommand, Wrapped};
 use crate::credential::Leaf;
+use crate::group_owner::contexts::Contexts;
 use crate::group_owner::distribution::{KeyRing, KeySource, group_key_notice};
 use crate::group_owner::join::Refused;
 use crate::group_owner::join::member::ExpectConfirm;
-use crate::group_owner::rekeying::{Ask, CONTEXTS, ExpectCommand, RETIRING, RUNS};
+use crate::group_owner::rekeying::{Ask, ExpectCommand, RUNS};
 use crate::group_owner::repeat::{CRL_COPIES, Due, Repeat, T_REKEY, T4101, T4103};
 use crate::group_owner::schedule::{Bind, LinkRoot, group_info, hash, hpke_context};
 use crate::group_owner::{Ended, Notice, Queue};
@@ -31,12 +32,8 @@ pub(super) struct Link {
     pub owner: Leaf,
     suite: Suite,
     root: LinkRoot,
-    /// Context in use.
-    pub id: KdSessId,
-    /// Replaced ones, and when they are removed.
-    retiring: Vec<(KdSessId, Option<Duration>)>,
-    /// Those of them that the link before this one had.
-    former: Vec<KdSessId>,
+    /// In use, and replaced.
+    pub contexts: Contexts,
     /// Our clock minus the owner's, seconds.
     offset: i64,
     kd_since: Duration,
@@ -92,17 +89,30 @@ impl Parting {
 }
 
 impl Link {
-    pub(super) fn new(state: ExpectConfirm, offset: i64, now: Now) -> Self {
+    /// Confirmed. The contexts of the link before still receive for a while, where it was with the same owner.
+    pub(super) fn new(
+        state: ExpectConfirm,
+        offset: i64,
+        before: Option<Self>,
+        now: Now,
+        out: &mut Queue,
+    ) -> Self {
         let ExpectConfirm { bind, agreed, owner, kd_lifetime, keepalive_period, .. } = state;
         let left = owner.path_not_after.saturating_sub(now.unix_seconds());
+        let former: Vec<KdSessId> = match &before {
+            Some(before) if before.bind == bind => before.contexts.ids().collect(),
+            other => {
+                other.iter().for_each(|other| other.remove_all(out));
+                Vec::new()
+            }
+        };
+        let contexts = Contexts::new(bind.member, bind.owner, agreed.id, former, now.monotonic);
         Self {
             bind,
             owner,
             suite: agreed.suite,
             root: agreed.root,
-            id: agreed.id,
-            retiring: Vec::new(),
-            former: Vec::new(),
+            contexts,
             offset,
             kd_since: now.monotonic,
             kd_lifetime: kd_lifetime.clamp(SHORTEST_KD, LONGEST_KD),
@@ -123,52 +133,21 @@ impl Link {
         }
     }
 
-    /// The contexts of the link before still receive for a while, where it was with the same owner.
-    pub(super) fn replaces(&mut self, before: Option<Self>, now: Now, out: &mut Queue) {
-        let Some(before) = before else { return };
-        if before.bind != self.bind {
-            return before.remove_all(out);
-        }
-        let at = Some(now.monotonic.saturating_add(RETIRING));
-        self.former = before.ids().collect();
-        self.retiring.extend(self.former.iter().map(|id| (*id, at)));
-    }
-
-    /// Whether a context is one of the link before, which still receives: what is said there concerns this link no more.
-    pub(super) fn is_former(&self, id: KdSessId) -> bool {
-        self.former.contains(&id) && self.retiring.iter().any(|(r, _)| *r == id)
-    }
-
-    pub(super) fn ids(&self) -> impl Iterator<Item = KdSessId> {
-        std::iter::once(self.id).chain(self.retiring.iter().map(|(id, _)| *id))
-    }
-
     pub(super) fn remove_all(&self, out: &mut Queue) {
-        let Bind { member: local, owner: peer, .. } = self.bind;
-        self.ids().for_each(|id| out.install(Command::RemoveLink { local, peer, id }));
+        self.contexts.ids().for_each(|id| self.contexts.remove(id, out));
     }
 
     /// We end it of our own accord. The owner is to know: we erase what it gave, and it must not go on as if we held that,
     /// neither now nor when we join again.
     pub(super) fn part(&self, core: &mut Core, now: Now) -> Parting {
-        let (Bind { member: local, owner: peer, .. }, id) = (self.bind, self.id);
-        let replaced = self.retiring.iter().map(|(id, _)| *id);
-        replaced.for_each(|id| core.out.install(Command::RemoveLink { local, peer, id }));
+        let (Bind { member: local, owner: peer, .. }, id) = (self.bind, self.contexts.in_use());
+        self.contexts.remove_retiring(&mut core.out);
         // Nothing but PC5-S any more, both ways.
         core.out.install(Command::SetLinkPhase { local, peer, id, phase: LinkPhase::Pending });
         let sdus = core.sdus(peer, Body::Release(Release { reason: ReleaseReason::NotAllowed }));
         let repeat = Repeat::new(sdus, Lcid::SIGNALLING, Some(id), T4103, now.monotonic);
         core.out.repeat(local, peer, &repeat);
         Parting { local, peer, id, repeat }
-    }
-
-    /// The table holds 4 contexts a link: replaced ones make room for another. `pending` more are there, of a join under way.
-    pub(super) fn make_room(&mut self, pending: usize, out: &mut Queue) {
-        let Bind { member: local, owner: peer, .. } = self.bind;
-        while !self.retiring.is_empty() && self.ids().count() + pending >= CONTEXTS {
-            let (id, _) = self.retiring.remove(0);
-            out.install(Command::RemoveLink { local, peer, id });
-        }
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -180,7 +159,7 @@ impl Link {
     }
 
     pub(super) fn deadline(&self) -> Duration {
-        let retiring = self.retiring.iter().filter_map(|(_, at)| *at).min();
+        let retiring = self.contexts.deadline();
         if let Some(leaving) = &self.leaving {
             // Nothing else is done any more, however long it is due.
             return retiring.map_or(self.until, |d| d.min(self.until)).min(leaving.deadline());
@@ -213,7 +192,7 @@ impl Link {
         }
         let refresh = refresh || self.runs + 1 >= RUNS || self.refresh_due() <= now.monotonic;
         let mut msb = core.next_msb();
-        while self.ids().any(|id| (id.get() >> 8) as u8 == msb) {
+        while self.contexts.ids().any(|id| (id.get() >> 8) as u8 == msb) {
             msb = core.next_msb();
         }
         let (seq, sdu) = (core.next_seq(), core.policy.sdu);
@@ -253,19 +232,18 @@ impl Link {
         }
         let Some(state) = &self.rekey else { return };
         let run = match state.on_command(canonical, m, &self.bind, &self.root, &*core.device.key) {
-            Ok(run) if self.ids().any(|id| id == run.id) => {
+            Ok(run) if self.contexts.ids().any(|id| id == run.id) => {
                 return core.out.ignored(peer, "REKEY_COMMAND with an id that lives");
             }
             Ok(run) => run,
             Err(Refused { detail, .. }) => return core.out.ignored(peer, detail),
         };
         self.rekey = None;
-        self.make_room(pending, &mut core.out);
+        self.contexts.make_room(pending, &mut core.out);
         let (id, suite) = (run.id, self.suite);
         let key = LinkKey { local, peer, id, kd_sess: run.kd_sess, suite, role: LinkRole::Ue1 };
         core.out.install(Command::InstallLink(key, LinkPhase::Active));
-        self.retiring.push((self.id, None));
-        self.id = id;
+        self.contexts.replace(id);
         self.runs = self.runs.saturating_add(1);
         let refreshed = run.root.is_some();
         if let Some(root) = run.root {
@@ -277,14 +255,6 @@ impl Link {
         core.out.send(local, to, Lcid::SIGNALLING, Some(id), &sdus);
         self.completed = Some((command, id, sdus));
         core.out.notice(Notice::Rekeyed { local, peer, id, refreshed });
-    }
-
-    /// First frame of the owner under a context: what it replaced goes 2 s later.
-    pub(super) fn first_verified(&mut self, id: KdSessId, now: Now) {
-        if id == self.id {
-            let at = Some(now.monotonic.saturating_add(RETIRING));
-            self.retiring.iter_mut().for_each(|(_, remove)| *remove = remove.or(at));
-        }
     }
 
     /// GROUP_KEY_UPDATE.
@@ -393,13 +363,7 @@ impl Link {
     ) -> Option<Ended> {
         let at = now.monotonic;
         let Bind { member: local, owner: peer, .. } = self.bind;
-        self.retiring.retain(|(id, remove)| {
-            let due = remove.is_some_and(|r| r <= at);
-            if due {
-                core.out.install(Command::RemoveLink { local, peer, id: *id });
-            }
-            !due
-        });
+        self.contexts.remove_due(at, &mut core.out);
         if self.until <= at || self.kd_since.saturating_add(self.kd_lifetime).saturating_add(KD_GRACE) <= at {
             return Some(Ended::Refused(Reject::LifetimeOver));
         }

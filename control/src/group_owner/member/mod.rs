@@ -197,7 +197,7 @@ impl Member {
 
     /// Link context in use.
     pub fn link_id(&self) -> Option<KdSessId> {
-        self.link.as_ref().map(|l| l.id)
+        self.link.as_ref().map(|l| l.contexts.in_use())
     }
 
     /// Newest epoch held, 0 for none.
@@ -277,7 +277,7 @@ impl Member {
             return self.core.out.ignored(source, "not on a confirmed link");
         };
         link.hear(now);
-        if link.is_former(under) {
+        if link.contexts.is_former(under) {
             // The link before is over: nothing of it ends this one, or changes it. RELEASE is answered all the same.
             if let Body::Release(_) = message.body {
                 self.core.send(source, Some(under), Body::ReleaseAccept);
@@ -329,13 +329,15 @@ impl Member {
         let (layer2, group_id) = (self.core.policy.layer2, self.core.policy.group);
         match *event {
             Event::LinkHalfUsed { local, peer, id } if local == layer2 => {
-                if let Some(link) = self.link.as_mut().filter(|l| l.bind.owner == peer && l.id == id) {
+                if let Some(link) =
+                    self.link.as_mut().filter(|l| l.bind.owner == peer && l.contexts.in_use() == id)
+                {
                     link.start_rekey(&mut self.core, false, now, rng);
                 }
             }
             Event::LinkFirstVerified { local, peer, id } if local == layer2 => {
                 if let Some(link) = self.link.as_mut().filter(|l| l.bind.owner == peer) {
-                    link.first_verified(id, now);
+                    link.contexts.heard_under(id, now.monotonic);
                 }
             }
             Event::GroupFirstVerified { local, group, pgk_id, .. }

@@ -20,10 +20,10 @@ use crate::codec::go::{JoinRequest, JoinRetry, Message, Rejection, VERSION_FIELD
 use crate::codec::{Body, DecodeError, HEADER, MessageType};
 use crate::credential::key::point;
 use crate::credential::{Identity, Role};
+use crate::group_owner::contexts::Contexts;
 use crate::group_owner::flood::{COOKIE_FROM, CookieInput, HALF_OPEN, HALF_OPEN_A_SOURCE};
 use crate::group_owner::join::Refused;
 use crate::group_owner::join::owner::{Accepted, ExpectAuthenticate, ExpectComplete, Shown};
-use crate::group_owner::rekeying::RETIRING;
 use crate::group_owner::schedule::{Bind, hash};
 use crate::group_owner::{Ended, Notice};
 use crate::policy::Admission;
@@ -358,23 +358,20 @@ impl Group {
         // The link before may have been left after message 4: who joins again waits for no answer to that.
         self.end_leaving(core, source);
         let replaced = self.members.remove(&source);
-        let at = now.monotonic.saturating_add(RETIRING);
-        let former: Vec<KdSessId> = replaced.iter().flat_map(MemberLink::ids).collect();
-        let (_, lsb) = (agreed.id.get() >> 8, agreed.id.get() as u8);
+        let former = replaced.iter().flat_map(MemberLink::ids);
+        let contexts = Contexts::new(local, source, agreed.id, former, now.monotonic);
         let left = leaf.path_not_after.saturating_sub(now.unix_seconds());
         let (identity, suite, until) = (leaf.identity.clone(), agreed.suite, leaf.path_not_after);
         let member = MemberLink {
             bind: Bind { group, member: source, owner: local },
             suite,
             root: agreed.root,
-            id: agreed.id,
-            retiring: former.iter().map(|id| (*id, Some(at))).collect(),
-            former,
+            contexts,
             commanded: Vec::new(),
             last_run: None,
             kd_since: now.monotonic,
             runs: 0,
-            last_lsb: lsb,
+            last_lsb: agreed.id.get() as u8,
             refresh_wanted: false,
             trigger: None,
             update: None,
@@ -418,8 +415,9 @@ impl Group {
     fn replace(&mut self, core: &mut Core, old: Layer2Id, now: Now) {
         let Some(m) = self.members.remove(&old) else { return };
         let (group, local) = (self.policy.group, self.policy.owner);
-        m.remove_all(Some(m.id), &mut core.out);
-        self.start_release(core, old, m.id, super::release_reason(Ended::Replaced), now);
+        m.remove_others(&mut core.out);
+        let reason = super::release_reason(Ended::Replaced);
+        self.start_release(core, old, m.contexts.in_use(), reason, now);
         self.note_audience(old);
         let identity = m.leaf.identity.clone();
         core.out.notice(Notice::Ended { group, local, peer: old, identity, why: Ended::Replaced });

@@ -44,7 +44,7 @@ impl Group {
             Body::ReleaseAccept => return self.end_leaving(core, source),
             _ => {}
         }
-        if self.members.get(&source).is_none_or(|m| m.is_former(under)) {
+        if self.members.get(&source).is_none_or(|m| m.contexts.is_former(under)) {
             // Leaving, pending, or of a link that another has replaced: nothing else is exchanged then. A leaver's repeat is
             // answered, the rest ignored.
             if matches!(message.body, Body::Release(_)) {
@@ -291,7 +291,7 @@ impl Group {
 
     /// Half of a link's SNs are used in one direction: the member is asked to ask.
     pub(super) fn link_half_used(&mut self, core: &mut Core, peer: Layer2Id, id: KdSessId, now: Now) {
-        if self.members.get(&peer).is_some_and(|m| m.id == id) {
+        if self.members.get(&peer).is_some_and(|m| m.contexts.in_use() == id) {
             self.trigger(core, peer, false, now);
         }
     }
@@ -349,7 +349,7 @@ impl Group {
         let Some(m) = self.members.get_mut(&peer) else { return };
         m.armed = None;
         core.touched.push((local, peer));
-        m.remove_retired(at, &mut core.out);
+        m.contexts.remove_due(at, &mut core.out);
         m.answered.take_if(|a| a.until <= at);
         if m.until <= at {
             return self.refuse_and_exclude(core, peer, Reject::LifetimeOver, now, rng);

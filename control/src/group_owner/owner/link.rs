@@ -11,7 +11,8 @@ use pc5_dataplane::suite::Suite;
 use crate::clock::earlier;
 use crate::credential::Leaf;
 use crate::group_owner::Queue;
-use crate::group_owner::rekeying::{CONTEXTS, Commanded, RETIRING};
+use crate::group_owner::contexts::Contexts;
+use crate::group_owner::rekeying::Commanded;
 use crate::group_owner::repeat::Repeat;
 use crate::group_owner::schedule::{Bind, LinkRoot, Secret};
 
@@ -21,12 +22,8 @@ pub(super) struct MemberLink {
     pub leaf: Leaf,
     pub suite: Suite,
     pub root: LinkRoot,
-    /// Context in use.
-    pub id: KdSessId,
-    /// Replaced ones, and when they are removed.
-    pub retiring: Vec<(KdSessId, Option<Duration>)>,
-    /// Those of them that the link before this one had.
-    pub former: Vec<KdSessId>,
+    /// In use, and replaced.
+    pub contexts: Contexts,
     /// Commanded and not confirmed, oldest first.
     pub commanded: Vec<Commanded>,
     /// Nonce_1 of the last run that was confirmed: a late repeat of its REQUEST begins no other.
@@ -83,23 +80,17 @@ impl MemberLink {
         (self.first_epoch..=self.acked).contains(&epoch)
     }
 
-    /// Whether a context is one of the link before, which still receives: what is said there concerns this link no more.
-    pub(super) fn is_former(&self, id: KdSessId) -> bool {
-        self.former.contains(&id) && self.retiring.iter().any(|(r, _)| *r == id)
-    }
-
     /// When something about it is due.
     pub(super) fn deadline(&self, lost_after: Duration, refresh_at: Duration) -> Duration {
         let repeats = [self.trigger.as_ref(), self.update.as_ref().map(|u| &u.repeat)];
         let commanded = self.commanded.iter().filter_map(|c| c.repeat.as_ref());
         let all = repeats.into_iter().flatten().chain(commanded).chain(&self.crls);
         let repeat = all.map(Repeat::deadline).min();
-        let retiring = self.retiring.iter().filter_map(|(_, at)| *at).min();
         let lost = self.heard.saturating_add(lost_after);
         // A run under way is waited for.
         let refresh = if self.is_rekeying() { None } else { Some(self.refresh_due(refresh_at)) };
         let answered = self.answered.as_ref().map(|a| a.until);
-        let first = [retiring, refresh, answered].into_iter().fold(repeat, earlier);
+        let first = [self.contexts.deadline(), refresh, answered].into_iter().fold(repeat, earlier);
         first.map_or(lost, |f| f.min(lost)).min(self.until)
     }
 
@@ -115,8 +106,7 @@ impl MemberLink {
 
     /// KD-sess ids that live on this link.
     pub(super) fn ids(&self) -> impl Iterator<Item = KdSessId> {
-        let commanded = self.commanded.iter().map(|c| c.id);
-        std::iter::once(self.id).chain(self.retiring.iter().map(|(id, _)| *id)).chain(commanded)
+        self.contexts.ids().chain(self.commanded.iter().map(|c| c.id))
     }
 
     /// Next LSB that makes no live id: it counts up, so that an id pair does not come back soon.
@@ -132,17 +122,12 @@ impl MemberLink {
         None
     }
 
-    /// The table holds 4 contexts a link: replaced ones make room for another, and then those commanded. `pending` more are
-    /// there, of a join under way.
+    /// Replaced contexts make room for another one of this link, and then those commanded. `pending` more are there, of a
+    /// join under way.
     pub(super) fn make_room(&mut self, pending: usize, out: &mut Queue) {
-        let Bind { member: peer, owner: local, .. } = self.bind;
-        while self.ids().count() + pending >= CONTEXTS {
-            let id = match (self.retiring.is_empty(), self.commanded.is_empty()) {
-                (false, _) => self.retiring.remove(0).0,
-                (true, false) => self.commanded.remove(0).id,
-                (true, true) => return,
-            };
-            out.install(Command::RemoveLink { local, peer, id });
+        while !self.contexts.make_room(self.commanded.len() + pending, out) && !self.commanded.is_empty() {
+            let oldest = self.commanded.remove(0).id;
+            self.contexts.remove(oldest, out);
         }
     }
 
@@ -165,12 +150,10 @@ impl MemberLink {
         let confirmed = self.commanded.remove(i);
         out.install(Command::SetLinkPhase { local, peer, id, phase: LinkPhase::Active });
         for other in self.commanded.drain(..) {
-            out.install(Command::RemoveLink { local, peer, id: other.id });
+            self.contexts.remove(other.id, out);
         }
-        self.retiring.push((self.id, None));
-        let at = now.saturating_add(RETIRING);
-        self.retiring.iter_mut().for_each(|(_, remove)| *remove = remove.or(Some(at)));
-        self.id = id;
+        self.contexts.replace(id);
+        self.contexts.heard_under(id, now);
         self.runs = self.runs.saturating_add(1);
         self.trigger = None;
         self.last_run = Some(confirmed.nonce_1);
@@ -188,24 +171,10 @@ impl MemberLink {
         Some(refreshed)
     }
 
-    /// Removes replaced contexts that are due.
-    pub(super) fn remove_retired(&mut self, now: Duration, out: &mut Queue) {
-        let Bind { member: peer, owner: local, .. } = self.bind;
-        self.retiring.retain(|(id, at)| {
-            let due = at.is_some_and(|at| at <= now);
-            if due {
-                out.install(Command::RemoveLink { local, peer, id: *id });
-            }
-            !due
-        });
-    }
-
-    /// Removes every context but, where asked for, the one in use.
-    pub(super) fn remove_all(&self, but: Option<KdSessId>, out: &mut Queue) {
-        let Bind { member: peer, owner: local, .. } = self.bind;
-        for id in self.ids().filter(|id| Some(*id) != but) {
-            out.install(Command::RemoveLink { local, peer, id });
-        }
+    /// The link ends: removes every context but the one in use.
+    pub(super) fn remove_others(&self, out: &mut Queue) {
+        self.contexts.remove_retiring(out);
+        self.commanded.iter().for_each(|c| self.contexts.remove(c.id, out));
     }
 }
 

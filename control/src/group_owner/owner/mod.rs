@@ -207,7 +207,7 @@ impl Owner {
                 layer2: m.bind.member,
                 identity: m.leaf.identity.clone(),
                 suite: m.suite,
-                id: m.id,
+                id: m.contexts.in_use(),
                 runs: m.runs,
                 acknowledged: m.acked,
                 silent: now.monotonic.saturating_sub(m.heard),

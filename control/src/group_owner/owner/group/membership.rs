@@ -111,9 +111,9 @@ impl Group {
         now: Now,
     ) {
         let Some(m) = self.members.remove(&peer) else { return };
-        let (local, id) = (self.policy.owner, m.id);
+        let (local, id) = (self.policy.owner, m.contexts.in_use());
         self.shorten_binding(core, &m);
-        m.remove_all(Some(id), &mut core.out);
+        m.remove_others(&mut core.out);
         if matches!(why, Ended::Left) {
             // The driver has to send RELEASE ACCEPT first: the context goes with the next look at the clock.
             let repeat = Repeat::new(Vec::new(), Leaving::channel(), Some(id), T4103, now.monotonic);
@@ -230,8 +230,8 @@ impl Group {
         let peers: Vec<Layer2Id> = self.members.keys().copied().collect();
         for peer in peers {
             let Some(m) = self.members.remove(&peer) else { continue };
-            m.remove_all(Some(m.id), &mut core.out);
-            self.start_release(core, peer, m.id, reason, now);
+            m.remove_others(&mut core.out);
+            self.start_release(core, peer, m.contexts.in_use(), reason, now);
             let (group, local, identity) = (self.policy.group, self.policy.owner, m.leaf.identity.clone());
             core.out.notice(Notice::Ended { group, local, peer, identity, why: Ended::Left });
         }
