@@ -91,8 +91,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens every undecided slot of a batch: received frames go in; SDUs, or verdicts, come out. PC5-S is also handed to
-    /// control as [`Event::Signalling`].
+    /// Opens every undecided slot of a batch: received frames go in; SDUs, or verdicts, come out. PC5-S is handed to
+    /// control as [`Event::Signalling`], protected PC5-S without leaving its octets in the batch.
     ///
     /// # Errors
     /// As [`Self::protect`].

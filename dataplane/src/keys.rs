@@ -253,7 +253,7 @@ pub enum Event {
 }
 
 /// A PC5-S frame handed to control.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signalling {
     /// Which of ours it is for; none when it came to a group.
     pub local: Option<Layer2Id>,
@@ -265,6 +265,15 @@ pub struct Signalling {
     pub lcid: Lcid,
     /// Context under which it verified; none on LCID 28.
     pub under: Option<KdSessId>,
-    /// The SDU: a PC5-S message or a part of one.
+    /// The SDU: a PC5-S message or a part of one; from the engine, wiped when its last copy is dropped, where it was protected.
     pub sdu: Bytes,
+}
+
+/// Without the message, which may carry keys.
+impl std::fmt::Debug for Signalling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { local, group, source, lcid, under, sdu } = self;
+        let ids = (local, group, source, lcid, under);
+        f.debug_struct("Signalling").field("ids", &ids).field("octets", &sdu.len()).finish()
+    }
 }

@@ -9,7 +9,7 @@ use pc5_dataplane::engine::{Engine, EngineConfig, Now};
 use pc5_dataplane::ids::{KdSessId, Layer2Id, Lcid, LinkRole, PgkId, SduType};
 use pc5_dataplane::kdf::{KdSess, Pgk};
 use pc5_dataplane::keys::table::KeyTable;
-use pc5_dataplane::keys::{Command, GroupKey, LinkKey, LinkPhase, PermittedSender};
+use pc5_dataplane::keys::{Command, Event, GroupKey, LinkKey, LinkPhase, PermittedSender};
 use pc5_dataplane::pdu::{self, Address, Destination};
 use pc5_dataplane::suite::Suite;
 use pc5_dataplane::testkit::{ModelFrame, ModelKey, group, ue};
@@ -329,9 +329,19 @@ proptest! {
                 batch.push_frame(f, Meta::default()).unwrap();
             }
             engine.open(&mut batch, Now::default()).unwrap();
+            // PC5-S is told.
+            let mut told = engine.take_events().filter_map(|e| match e {
+                Event::Signalling(s) => Some(s.sdu.to_vec()),
+                _ => None,
+            });
             for (i, s) in batch.slots().iter().enumerate() {
-                got.push(if s.verdict == Verdict::Accepted { Ok(batch.data(i).to_vec()) } else { Err(s.verdict) });
+                got.push(match s.verdict {
+                    Verdict::Accepted if s.lcid.is_user() => Ok(batch.data(i).to_vec()),
+                    Verdict::Accepted => Ok(told.next().unwrap()),
+                    dropped => Err(dropped),
+                });
             }
+            prop_assert!(told.next().is_none());
             rest = later;
             if rest.is_empty() {
                 break;

@@ -29,7 +29,7 @@ use pc5_dataplane::verdict::Verdict;
 use rand_core::UnwrapErr;
 
 use super::directory::{GROUP, OWNER};
-use super::lane::{End, SignallingFrame};
+use super::lane::End;
 use super::lanes::Lanes;
 
 /// How far the procedures' clock goes at each look at the engines: longer than a replaced link key is kept.
@@ -241,13 +241,11 @@ impl Keying {
     }
 
     fn send(&mut self, by: End, message: Outgoing, lanes: &mut Lanes) -> anyhow::Result<()> {
-        let address = Address::to(message.to, message.from);
-        let lane = Share::owner(address, lanes.len());
-        let under = message.under.map_or(0, |id| id.get());
-        let frame = SignallingFrame { address, lcid: message.lcid, under, message: message.sdu.to_vec() };
-        let (events, on_air, verdict) = lanes.call(lane, move |lane| lane.signal(by, &frame))?;
+        let from = message.from;
+        let lane = Share::owner(Address::to(message.to, from), lanes.len());
+        let (events, on_air, verdict) = lanes.call(lane, move |lane| lane.signal(by, &message))?;
         if verdict != Verdict::Accepted {
-            bail!("PC5-S from {} was dropped in this process: {verdict}", message.from);
+            bail!("PC5-S from {from} was dropped in this process: {verdict}");
         }
         self.counts.signalling_frames += 1;
         if self.config.keep_signalling {

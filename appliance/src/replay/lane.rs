@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use pc5_control::group_owner::Outgoing;
 use pc5_dataplane::EngineError;
 use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::engine::{Engine, Now};
@@ -85,15 +86,6 @@ pub(crate) enum Hop {
     First,
     /// From there on.
     Second,
-}
-
-/// PC5-S on its way between the two ends.
-pub(crate) struct SignallingFrame {
-    pub address: Address,
-    pub lcid: Lcid,
-    /// KD-sess id to send under, 0 for the one in use.
-    pub under: u16,
-    pub message: Vec<u8>,
 }
 
 /// Which end sends.
@@ -239,20 +231,16 @@ impl Lane {
     pub(crate) fn signal(
         &mut self,
         from: End,
-        frame: &SignallingFrame,
+        message: &Outgoing,
     ) -> Result<(Vec<Event>, Vec<u8>, Verdict), EngineError> {
         let mut batch = Batch::new(1);
-        let pushed = batch.push_sdu(
-            frame.address,
-            frame.lcid,
-            SduType::Pc5Signalling,
-            &frame.message,
-            Meta::default(),
-        );
+        let address = Address::to(message.to, message.from);
+        let (lcid, sdu_type) = (message.lcid, SduType::Pc5Signalling);
+        let pushed = batch.push_sdu(address, lcid, sdu_type, &message.sdu, Meta::default());
         if pushed.is_none() {
             return Ok((Vec::new(), Vec::new(), Verdict::TooLong));
         }
-        batch.slots_mut()[0].key_id = frame.under;
+        batch.slots_mut()[0].key_id = message.under.map_or(0, |id| id.get());
         let (sender, receiver) = match from {
             End::Members => (&mut self.members, &mut self.owner),
             End::Owner => (&mut self.owner, &mut self.members),

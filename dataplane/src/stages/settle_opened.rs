@@ -1,10 +1,11 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::batch::{Batch, Slot};
 use crate::context::Ciphers;
-use crate::ids::KdSessId;
+use crate::ids::{KdSessId, Lcid};
 use crate::keys::{Event, Signalling};
 use crate::pdu::Destination;
 use crate::receive::Receivers;
@@ -41,7 +42,7 @@ pub(crate) fn settle_opened(
         }
         counters.count(slot.verdict);
         if slot.verdict == Verdict::Accepted && !slot.lcid.is_user() {
-            events.push(Event::Signalling(signalling(slot, memory)));
+            events.push(Event::Signalling(take_signalling(slot, memory)));
         }
         at += 1;
     }
@@ -51,8 +52,17 @@ pub(crate) fn settle_opened(
     }
 }
 
-fn signalling(slot: &Slot, memory: &[u8]) -> Signalling {
-    let sdu = Bytes::copy_from_slice(&memory[slot.start as usize..][..slot.len as usize]);
+/// Takes a PC5-S message out of the batch. GROUP_KEY_UPDATE carries group keys in clear under the link's protection: what was
+/// ciphered on the way is wiped here, and where it goes once its last copy is dropped.
+fn take_signalling(slot: &Slot, memory: &mut [u8]) -> Signalling {
+    let opened = &mut memory[slot.start as usize..][..slot.len as usize];
+    let sdu = if slot.lcid == Lcid::CLEAR {
+        Bytes::copy_from_slice(opened)
+    } else {
+        let sdu = Bytes::from_owner(Zeroizing::new(opened.to_vec()));
+        opened.zeroize();
+        sdu
+    };
     let (local, group) = match slot.address.destination() {
         Destination::Ue(local) => (Some(local), None),
         Destination::Group(group) => (None, Some(group)),
