@@ -1,5 +1,6 @@
 //! Exit codes of `design.md` section 6, and the one place where errors become lines for people.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 /// How a command ended.
@@ -34,6 +35,14 @@ pub(crate) struct Stop {
 /// An error of usage: says what to write instead.
 pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
     Stop { exit: Exit::Usage, message: message.into() }.into()
+}
+
+/// What the command line names and is not there, or is no file, is an error of usage; whatever else went wrong stays what it is.
+pub(crate) fn usage_if_missing(error: anyhow::Error) -> anyhow::Error {
+    let kinds = [ErrorKind::NotFound, ErrorKind::IsADirectory, ErrorKind::NotADirectory];
+    let is_missing =
+        error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| kinds.contains(&e.kind()));
+    if is_missing { usage(told(&error)) } else { error }
 }
 
 /// A refusal by policy.

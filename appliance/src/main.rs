@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
 
-use crate::exit::Exit;
+use crate::exit::{Exit, usage_if_missing};
 
 /// ProSe (3GPP proximity services) security for Linux.
 #[derive(Parser)]
@@ -67,7 +67,9 @@ fn main() -> std::process::ExitCode {
     }
     let result = match cli.command {
         Command::Replay(args) => cmd::replay::run(*args),
-        Command::Mikey(args) => cmd::mikey::run(args),
+        // Every file that these two take is named on the command line.
+        Command::Mikey(args) => cmd::mikey::run(args).map_err(usage_if_missing),
+        Command::Pki(args) => cmd::pki::run(args).map_err(usage_if_missing),
         Command::Bench(args) => cmd::bench::run(args),
         Command::Run(args) => cmd::run::run(args),
         Command::Check(args) => cmd::check::run(args),
@@ -76,7 +78,6 @@ fn main() -> std::process::ExitCode {
         Command::Group(args) => cmd::group::run(args),
         Command::Link(args) => cmd::link::run(args),
         Command::Counters(args) => cmd::counters::run(args),
-        Command::Pki(args) => cmd::pki::run(args),
         Command::Serve(args) => cmd::serve::run(args),
         Command::Algo(args) => cmd::algo::run(args),
     };

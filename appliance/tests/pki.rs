@@ -93,7 +93,7 @@ fn misuse_says_what_is_wanted() {
         ("issue home UE_1 --role member", 2, "a-z"),
         ("issue home ue-1 --role king", 2, "public-safety"),
         ("issue home pc5:002-02:ue:a --role member", 1, "001-01"),
-        ("issue nowhere ue-1 --role member", 1, "nowhere"),
+        ("issue nowhere ue-1 --role member", 2, "nowhere"),
         ("revoke home", 2, "--serial"),
         ("revoke home --serial xyz", 2, "hexadecimal"),
         ("server home ../../x", 1, ""),

@@ -1,9 +1,76 @@
-//! Files that survive a power loss.
+//! Files: read whole, as far as is reasonable for what they are; written so that they survive a power loss.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Error, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use zeroize::{Zeroize, Zeroizing};
+
+/// What a file is to be. What goes on for longer than any of its kind, `/dev/zero` for example, is none.
+#[derive(Clone, Copy, Debug)]
+pub struct FileKind {
+    name: &'static str,
+    longest: usize,
+}
+
+/// Certificates, CRLs or requests in PEM: several of the largest CRLs.
+pub const PEM: FileKind = FileKind::new("PEM file", 16 << 20);
+/// One key, secret, pass phrase or PIN.
+pub const SECRET: FileKind = FileKind::new("key or secret", 64 << 10);
+/// Sealed keys.
+pub(crate) const VAULT: FileKind = FileKind::new("vault", 16 << 20);
+/// State of a CA, its revocations among it.
+pub(crate) const CA_STATE: FileKind = FileKind::new("state of a CA", 64 << 20);
+
+impl FileKind {
+    /// Of at most `longest` octets; `name` goes into errors, after "any" and "no".
+    pub const fn new(name: &'static str, longest: usize) -> Self {
+        Self { name, longest }
+    }
+
+    /// All octets of a file, wiped when dropped.
+    ///
+    /// # Errors
+    /// What the system says, or `InvalidData` for a file that is too long. The path is in neither.
+    pub fn read(&self, path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+        let file = fs::File::open(path)?;
+        let octets = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        self.read_expecting(octets, file)
+    }
+
+    /// As [`Self::read`], of what is open.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_from(&self, source: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+        self.read_expecting(0, source)
+    }
+
+    /// As [`Self::read`], for a text.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and `InvalidData` for what is not UTF-8.
+    pub fn read_text(&self, path: &Path) -> std::io::Result<Zeroizing<String>> {
+        String::from_utf8(std::mem::take(&mut *self.read(path)?)).map(Zeroizing::new).map_err(|e| {
+            let (at, no) = (e.utf8_error().valid_up_to(), self.name);
+            e.into_bytes().zeroize();
+            Error::new(ErrorKind::InvalidData, format!("no text from octet {at} on, so no {no}"))
+        })
+    }
+
+    /// With room for as much as is expected, so that no copy is left behind by growing.
+    fn read_expecting(&self, octets: usize, source: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+        let Self { name, longest } = self;
+        let mut read = Zeroizing::new(Vec::with_capacity(octets.min(*longest) + 1));
+        source.take(*longest as u64 + 1).read_to_end(&mut read)?;
+        if read.len() > *longest {
+            let what = format!("longer than any {name}, of which at most {longest} octets are read");
+            return Err(Error::new(ErrorKind::InvalidData, what));
+        }
+        Ok(read)
+    }
+}
 
 /// Replaces a file in one step and waits for the disk: afterwards either the old or the new content is there, whatever
 /// happens to the power. `mode` as in chmod.
@@ -25,4 +92,39 @@ pub(crate) fn replace(path: &Path, octets: &[u8], mode: u32) -> std::io::Result<
         _ => Path::new("."),
     };
     fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: FileKind = FileKind::new("shopping list", 8);
+
+    #[test]
+    fn what_is_longer_than_its_kind_is_not_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("list");
+        for (octets, is_read) in [(0, true), (8, true), (9, false), (1_000, false)] {
+            fs::write(&file, vec![b'x'; octets]).unwrap();
+            let read = KIND.read(&file).map(|r| r.len()).map_err(|e| e.to_string());
+            match is_read {
+                true => assert_eq!(read, Ok(octets)),
+                false => assert!(read.unwrap_err().starts_with("longer than any shopping list"), "{octets}"),
+            }
+            assert_eq!(KIND.read_from(&*vec![0; octets]).is_ok(), is_read, "{octets}");
+        }
+        assert_eq!(KIND.read(Path::new("/dev/zero")).unwrap_err().kind(), ErrorKind::InvalidData);
+        assert_eq!(KIND.read(folder.path()).unwrap_err().kind(), ErrorKind::IsADirectory);
+    }
+
+    #[test]
+    fn a_text_is_one_from_its_first_octet_to_its_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("list");
+        fs::write(&file, "bread").unwrap();
+        assert_eq!(*KIND.read_text(&file).unwrap(), "bread");
+        fs::write(&file, b"br\xffad").unwrap();
+        let error = KIND.read_text(&file).unwrap_err().to_string();
+        assert_eq!(error, "no text from octet 2 on, so no shopping list");
+    }
 }

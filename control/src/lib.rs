@@ -4,7 +4,7 @@
 pub mod clock;
 pub mod codec;
 pub mod credential;
-mod files;
+pub mod files;
 pub mod group_owner;
 pub mod hpke;
 pub mod pki;

@@ -120,7 +120,7 @@ impl Vault {
     /// [`VaultError`].
     pub fn open(path: &Path, pass_phrase: &[u8]) -> Result<Self, VaultError> {
         let form = |what| VaultError::Form { path: path.into(), what };
-        let octets = std::fs::read(path).map_err(|error| VaultError::Io { path: path.into(), error })?;
+        let octets = files::VAULT.read(path).map_err(|error| VaultError::Io { path: path.into(), error })?;
         let Some((front, rest)) = octets.split_at_checked(HEADER_LEN) else { return Err(form("cut off")) };
         let header = Header::decode(front).ok_or(form("not of version 1, or costs beyond the bounds"))?;
         let Some((nonce, sealed)) = rest.split_first_chunk::<12>() else { return Err(form("cut off")) };

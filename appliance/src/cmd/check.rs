@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pc5_control::store::MemoryStore;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, usage_if_missing};
 use crate::report::print;
 use crate::run::{config, credentials, steering};
 
@@ -17,7 +17,7 @@ pub(crate) struct Args {
 
 /// Checks.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    let config = config::read(&args.config)?;
+    let config = config::read(&args.config).map_err(usage_if_missing)?;
     let receiving = steering(&config.port, config.workers).map(|s| format!("\nreceive steering: {s}"));
     let receiving = receiving.unwrap_or_default();
     if let (Some(est), false) = (&config.est, config.credential.certificate.is_file()) {

@@ -5,12 +5,13 @@ mod make;
 mod open;
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use mikey_sakke::key_file::KeyFile;
 use mikey_sakke::{ClaimedMessage, Message, NtpTime};
+use pc5_control::files::FileKind;
 use serde_json::json;
 
 use super::replay::Shown;
@@ -81,10 +82,12 @@ fn decode(args: Decode) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// Keys of thousands of users.
+const KEY_FILE: FileKind = FileKind::new("key file", 16 << 20);
+
 /// A key file, read and validated.
-fn key_file(path: &PathBuf) -> anyhow::Result<KeyFile> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let text = zeroize::Zeroizing::new(text);
+fn key_file(path: &Path) -> anyhow::Result<KeyFile> {
+    let text = KEY_FILE.read_text(path).with_context(|| path.display().to_string())?;
     KeyFile::parse(&text).with_context(|| path.display().to_string())
 }
 

@@ -3,15 +3,15 @@
 mod check;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use pc5_control::files::FileKind;
 use pc5_dataplane::cipher::Kernel;
 use pc5_dataplane::engine::{Engine, EngineConfig, Now, Share};
 use pc5_dataplane::keylog::{self, KeyLogLine};
@@ -21,11 +21,8 @@ use pc5_dataplane::verdict::{Counters, Verdict};
 use pc5_dataplane::{Budget, ReceiveLimits, crypto};
 use pc5_pcap::{Pace, Pacer, PcapError, Reader};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use zeroize::Zeroizing;
 
-use check::usage_if_missing;
-
-use crate::exit::Exit;
+use crate::exit::{Exit, usage_if_missing};
 use crate::replay::directory::{Cast, Directory};
 use crate::replay::keying::{Keying, KeyingConfig};
 use crate::replay::lane::{Lane, StageTime, Step};
@@ -210,20 +207,13 @@ pub(crate) fn run(mut args: Args) -> anyhow::Result<Exit> {
     Ok(verdict(&report, defect))
 }
 
-/// A key log has at most so many octets: two million keys. What goes on for ever is none.
-const LONGEST_KEY_LOG: u64 = 256 << 20;
+/// Two million keys.
+const KEY_LOG: FileKind = FileKind::new("key log", 256 << 20);
 
 fn read_key_log(path: &Path) -> anyhow::Result<Vec<KeyLogLine>> {
     let named = || format!("key log {}", path.display());
-    let mut octets = Zeroizing::new(Vec::new());
-    let file = File::open(path).with_context(named).map_err(usage_if_missing)?;
-    file.take(LONGEST_KEY_LOG + 1).read_to_end(&mut octets).with_context(named).map_err(usage_if_missing)?;
-    if octets.len() as u64 > LONGEST_KEY_LOG {
-        bail!("{}: longer than any key log, of which {LONGEST_KEY_LOG} octets are read", named());
-    }
-    let text = std::str::from_utf8(&octets)
-        .map_err(|e| anyhow!("{}: no text from octet {} on, so no key log", named(), e.valid_up_to()))?;
-    keylog::parse(text).with_context(|| path.display().to_string())
+    let text = KEY_LOG.read_text(path).with_context(named).map_err(usage_if_missing)?;
+    keylog::parse(&text).with_context(|| path.display().to_string())
 }
 
 /// Raised by Ctrl-C or SIGTERM, upon which what was taken is completed; a second one ends the program at once.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use pc5_control::credential::SoftwareKey;
+use pc5_control::files::SECRET;
 use pc5_control::pki::read_certificates;
 use pc5_control::service::https;
 use rustls_pki_types::PrivateKeyDer;
@@ -62,7 +63,7 @@ impl Listen {
     /// The TLS of it, checked before anything is opened.
     fn tls(&self, base: &Path, client_roots: &[Vec<u8>]) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         let key = base.join(&self.key);
-        let pem = std::fs::read(&key).with_context(|| key.display().to_string())?;
+        let pem = SECRET.read(&key).with_context(|| key.display().to_string())?;
         let der = PrivateKeyDer::from_pem_slice(&pem)
             .map_err(|e| anyhow::anyhow!("{}: no private key in PEM: {e}", key.display()))?;
         // Said here rather than at the first handshake.

@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use pc5_control::clock::Now;
 use pc5_control::credential::{Clock, Judge, LongTermKey, Refusal, Role, SoftwareKey, TokenKey, TrustEntry};
+use pc5_control::files::SECRET;
 use pc5_control::group_owner::{Device, SharedTrust, Trust};
 use pc5_control::pki::{read_certificates, read_crls};
 use pc5_control::store::Store;
 use pc5_control::vault::Vault;
 use pc5_dataplane::ids::GroupId;
 use tracing::warn;
-use zeroize::Zeroizing;
 
 use super::config::{Config, KeySource, Station};
 use crate::exit::refused;
@@ -86,13 +86,11 @@ fn duties(station: &Station) -> Vec<(GroupId, Role)> {
 pub(crate) fn read_key(source: &KeySource) -> anyhow::Result<Arc<dyn LongTermKey>> {
     Ok(match source {
         KeySource::File(path) => {
-            let text =
-                Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
+            let text = SECRET.read_text(path).with_context(|| path.display().to_string())?;
             Arc::new(SoftwareKey::from_pkcs8_pem(&text).with_context(|| path.display().to_string())?)
         }
         KeySource::Vault { path, entry, pass_phrase } => {
-            let text = std::fs::read(pass_phrase).with_context(|| pass_phrase.display().to_string())?;
-            let text = Zeroizing::new(text);
+            let text = SECRET.read(pass_phrase).with_context(|| pass_phrase.display().to_string())?;
             let end = text.iter().rposition(|o| !matches!(o, b'\n' | b'\r')).map_or(0, |at| at + 1);
             Arc::new(Vault::open(path, &text[..end])?.key(entry)?)
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use getrandom::SysRng;
 use pc5_control::credential::{Identity, LongTermKey, SoftwareKey};
+use pc5_control::files::SECRET;
 use pc5_control::service::est::client::{Client, EstError};
 use pc5_control::service::https::HttpsError;
 use rand_core::{Rng, UnwrapErr};
@@ -18,7 +19,6 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, info, warn};
-use zeroize::Zeroizing;
 
 use super::admin::{self, AdminSocket};
 use super::config::{Config, Est, KeySource, Port, Station, UeConfig};
@@ -65,7 +65,7 @@ pub(crate) fn enrol(config: &Config, user: &User) -> anyhow::Result<Enrolment> {
         return Ok(Enrolment::Done(None));
     }
     let (identity, secret) = est.first.as_ref().context("no certificate, and no identity to enrol")?;
-    let secret = Zeroizing::new(fs::read_to_string(secret).with_context(|| secret.display().to_string())?);
+    let secret = SECRET.read_text(secret).with_context(|| secret.display().to_string())?;
     if let KeySource::File(path) = &config.credential.key
         && !path.exists()
     {

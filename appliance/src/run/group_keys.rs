@@ -1,6 +1,7 @@
 //! Pre-shared keys of a group without owner, as provisioned.
 
 use anyhow::Context;
+use pc5_control::files::SECRET;
 use pc5_control::group_owner::GroupPsk;
 use zeroize::Zeroizing;
 
@@ -15,7 +16,7 @@ pub(super) fn read(files: &[GroupKeyFile]) -> anyhow::Result<Vec<GroupPsk>> {
 }
 
 fn one(f: &GroupKeyFile) -> anyhow::Result<GroupPsk> {
-    let text = Zeroizing::new(std::fs::read_to_string(&f.file)?);
+    let text = SECRET.read_text(&f.file)?;
     let mut gk = Zeroizing::new([0; 32]);
     // The error would show the character that is wrong.
     hex::decode_to_slice(text.trim_end(), &mut *gk)

@@ -36,6 +36,7 @@ pub enum FolderError {
         /// Which file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: std::io::Error,
     },
     /// Something else stands there already.
@@ -91,13 +92,14 @@ impl Folder {
     /// # Errors
     /// [`FolderError`].
     pub fn open(path: &Path) -> Result<Self, FolderError> {
-        let held = lock(path)?;
         let (key_path, state_path, ca_path) =
             (path.join("ca.key"), path.join("state.json"), path.join("ca.pem"));
+        // It never changes; and what is no CA's folder gets no file of ours.
+        let key = files::SECRET.read_text(&key_path).map_err(io(&key_path))?;
+        let held = lock(path)?;
         let wrong = |path: &Path, what: String| FolderError::Content { path: path.into(), what };
-        let key = zeroize::Zeroizing::new(fs::read_to_string(&key_path).map_err(io(&key_path))?);
         let key = KeyPair::from_pem(&key).map_err(|e| wrong(&key_path, e.to_string()))?;
-        let state = fs::read(&state_path).map_err(io(&state_path))?;
+        let state = files::CA_STATE.read(&state_path).map_err(io(&state_path))?;
         let state: State = serde_json::from_slice(&state).map_err(|e| wrong(&state_path, e.to_string()))?;
         let plmn = state.plmn.parse().map_err(|e: NameError| wrong(&state_path, e.to_string()))?;
         let mut certificates = read_certificates(&ca_path)?;
@@ -192,8 +194,8 @@ impl Folder {
     /// [`FolderError`].
     pub fn crl(&self) -> Result<Option<Vec<u8>>, FolderError> {
         let path = self.path.join("crl.der");
-        match fs::read(&path) {
-            Ok(crl) => Ok(Some(crl)),
+        match files::PEM.read(&path) {
+            Ok(mut crl) => Ok(Some(std::mem::take(&mut *crl))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(io(&path)(e)),
         }
@@ -240,7 +242,7 @@ pub fn read_requests(path: &Path) -> Result<Vec<Vec<u8>>, FolderError> {
 
 fn read<T: PemObject + AsRef<[u8]>>(path: &Path, label: &str) -> Result<Vec<Vec<u8>>, FolderError> {
     let wrong = |what| FolderError::Content { path: path.into(), what };
-    let octets = fs::read(path).map_err(io(path))?;
+    let octets = files::PEM.read(path).map_err(io(path))?;
     let blocks: Vec<Vec<u8>> = T::pem_slice_iter(&octets)
         .map(|block| block.map(|der| der.as_ref().to_vec()))
         .collect::<Result<_, _>>()

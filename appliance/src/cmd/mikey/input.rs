@@ -1,30 +1,27 @@
 //! Messages and keys as people have them: hexadecimal, base64, binary.
 
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use mikey_sakke::codec::limits;
+use pc5_control::files::FileKind;
 use zeroize::Zeroizing;
 
 use crate::exit::usage;
 
-/// Octets a file with a message may have: hexadecimal with spaces is the longest form.
-const FILE_LIMIT: u64 = 4 * limits::MESSAGE as u64;
+/// Hexadecimal with spaces is the longest form.
+const MESSAGE: FileKind = FileKind::new("message", 4 * limits::MESSAGE);
 
 /// A message from a file, or from standard input for `-`.
 pub(super) fn message(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut raw = Vec::new();
-    let name = path.display().to_string();
-    if name == "-" {
-        std::io::stdin().take(FILE_LIMIT).read_to_end(&mut raw).context("standard input")?;
+    let mut raw = if path == Path::new("-") {
+        MESSAGE.read_from(std::io::stdin()).context("standard input")?
     } else {
-        let file = std::fs::File::open(path).with_context(|| name.clone())?;
-        file.take(FILE_LIMIT).read_to_end(&mut raw).with_context(|| name.clone())?;
-    }
-    Ok(octets(raw))
+        MESSAGE.read(path).with_context(|| path.display().to_string())?
+    };
+    Ok(octets(std::mem::take(&mut *raw)))
 }
 
 /// Hexadecimal if it is that, else base64 (with the prefix of RFC 4567 or without) if that gives a first octet of 1,

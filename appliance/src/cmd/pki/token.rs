@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use pc5_control::credential::key::point;
 use pc5_control::credential::{Identity, LongTermKey, SoftwareKey, TokenKey, TokenUri};
+use pc5_control::files::SECRET;
 use pc5_control::pki::{csr, pem};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::super::replay::Shown;
 use crate::exit::Exit;
@@ -50,8 +50,7 @@ pub(super) fn run(args: Args, output: Shown) -> anyhow::Result<Exit> {
     let uri = args.uri;
     let key = match (&args.import, args.existing) {
         (Some(path), _) => {
-            let text =
-                Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
+            let text = SECRET.read_text(path).with_context(|| path.display().to_string())?;
             let key = SoftwareKey::from_pkcs8_pem(&text).with_context(|| path.display().to_string())?;
             TokenKey::import(&uri, &key)?
         }

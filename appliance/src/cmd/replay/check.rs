@@ -1,14 +1,13 @@
 //! What `pc5 replay` is asked that does not go together, said before anything is done.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use pc5_dataplane::crypto;
 use pc5_dataplane::suite::Suite;
 
 use super::{Args, ReportTo};
-use crate::exit::{self, refused, usage};
+use crate::exit::{refused, usage};
 use crate::replay::directory::Cast;
 use crate::replay::plan::{Op, Output, Plan};
 
@@ -157,12 +156,4 @@ fn same_file(a: &Path, b: &Path) -> bool {
     let same =
         |a: std::io::Result<PathBuf>, b: std::io::Result<PathBuf>| matches!((a, b), (Ok(a), Ok(b)) if a == b);
     is_file(a) && same(place(a), place(b))
-}
-
-/// A file or folder that is not there, or is the other of the two, is an error of usage.
-pub(super) fn usage_if_missing(error: anyhow::Error) -> anyhow::Error {
-    let kinds = [ErrorKind::NotFound, ErrorKind::IsADirectory, ErrorKind::NotADirectory];
-    let is_missing =
-        error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| kinds.contains(&e.kind()));
-    if is_missing { usage(exit::told(&error)) } else { error }
 }

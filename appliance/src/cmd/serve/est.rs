@@ -33,7 +33,8 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::Listen;
-use crate::exit::Exit;
+use crate::exit::{Exit, usage_if_missing};
+use crate::run::config::CONFIGURATION;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +64,8 @@ struct DeviceEntry {
 
 /// Checks the configuration whole, then serves.
 pub(super) fn run(path: &Path) -> anyhow::Result<Exit> {
-    let text = Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
+    let named = || path.display().to_string();
+    let text = CONFIGURATION.read_text(path).with_context(named).map_err(usage_if_missing)?;
     // What toml says of an error shows the line, and a line may hold a secret: the place is enough.
     let file: File = toml::from_str(&text).map_err(|e| {
         let at = e.span().map_or(0, |s| text.get(..s.start).map_or(0, |t| t.matches('\n').count()) + 1);

@@ -12,11 +12,12 @@ mod port;
 mod reload;
 mod ue;
 
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use pc5_control::credential::Freshness;
+use pc5_control::files::FileKind;
 use pc5_dataplane::cipher::Kernel;
 use pc5_dataplane::crypto;
 use pc5_dataplane::suite::Suite;
@@ -153,28 +154,18 @@ impl Config {
 /// Reads and checks a file. Paths in it are relative to its folder.
 ///
 /// # Errors
-/// [`ConfigError`] with everything that is wrong.
-pub(crate) fn read(path: &Path) -> Result<Config, ConfigError> {
-    let failed =
-        |what: String| ConfigError { path: path.display().to_string(), problems: vec![Problem(what)] };
-    let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
-    match read {
-        Ok(octets) if octets as u64 > LONGEST => {
-            return Err(failed(format!("longer than {LONGEST} octets, so no configuration")));
-        }
-        Ok(_) => {}
-        Err(e) => return Err(failed(e.to_string())),
-    }
+/// It cannot be read; or [`ConfigError`] with everything that is wrong.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Config> {
+    let text = CONFIGURATION.read_text(path).with_context(|| path.display().to_string())?;
     let base = path.parent().unwrap_or(Path::new(""));
     match parse(&text, base) {
         Ok(config) => Ok(Config { source: path.to_owned(), ..config }),
-        Err(problems) => Err(ConfigError { path: path.display().to_string(), problems }),
+        Err(problems) => Err(ConfigError { path: path.display().to_string(), problems }.into()),
     }
 }
 
-/// A configuration has at most so many octets: thousands of members. What goes on for ever is none.
-const LONGEST: u64 = 4 << 20;
+/// A configuration: thousands of members.
+pub(crate) const CONFIGURATION: FileKind = FileKind::new("configuration", 4 << 20);
 
 /// Reads and checks a text.
 pub(crate) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {

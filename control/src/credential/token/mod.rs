@@ -24,6 +24,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 pub use self::uri::{SCHEME, TokenUri, UriError};
 use super::key::{KeyError, LongTermKey, Signature, SoftwareKey, point, public_key, verify_message};
+use crate::files;
 
 /// Why a key in a token cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -343,8 +344,7 @@ fn log_in(session: &Session, token: &TokenInfo, uri: &TokenUri) -> Result<(), To
     let pin = match &uri.pin {
         Some(path) => {
             let failed = |why: String| TokenError::PinFile { path: path.display().to_string(), why };
-            let octets = Zeroizing::new(std::fs::read(path).map_err(|e| failed(e.to_string()))?);
-            let text = std::str::from_utf8(&octets).map_err(|_| failed("not UTF-8".into()))?;
+            let text = files::SECRET.read_text(path).map_err(|e| failed(e.to_string()))?;
             Some(AuthPin::new(text.trim_end_matches(['\r', '\n']).into()))
         }
         None if !token.login_required() => return Ok(()),
