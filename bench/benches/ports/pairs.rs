@@ -243,7 +243,7 @@ impl<'a> Pair<'a> {
             let (mut start, mut cpu_start, mut sent) = (began, cpu_time(), 0);
             let mut machine_start = machine_time();
             let mut is_warm = false;
-            while start.elapsed() < length {
+            while !is_warm || start.elapsed() < length {
                 if !is_warm && began.elapsed() >= WARM_UP {
                     warm.store(true, Ordering::Relaxed);
                     (start, cpu_start, sent, is_warm) = (Instant::now(), cpu_time(), 0, true);
