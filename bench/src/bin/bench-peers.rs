@@ -1,12 +1,11 @@
 //! Side by side on one core: frame protection by our kernels, intel-ipsec-mb, OpenSSL and AEAD crates; reading captures by our
-//! reader and `pcap-parser`.
-//!
-//! `bench-peers [--quick] [--out DIR] [--only WORK] [--rounds N]`; `scripts/bench-peers` installs what it needs and pins it.
+//! reader and `pcap-parser`. `scripts/bench-peers` installs what it needs and pins it.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use clap::Parser;
 use pc5_bench::bars;
 use pc5_bench::peers::{ipsec_mb_version, measure, measure_reading};
 use pc5_bench::report::{self, Row};
@@ -15,57 +14,74 @@ use pc5_dataplane::crypto;
 use pc5_dataplane::suite::Suite;
 use pc5_pcap::Format;
 
+/// Frame protection and capture reading side by side with other libraries, on one core.
+#[derive(Parser)]
+#[command(name = "bench-peers", max_term_width = 110)]
 struct Options {
+    /// Fewer situations, and 15 rounds.
+    #[arg(long)]
     quick: bool,
+    /// Folder of CSV and SVG.
+    #[arg(long, value_name = "DIR", default_value = "target/bench-peers")]
     out: PathBuf,
+    /// This work alone: a suite, an integrity algorithm, or read. What is none of them shows all names.
+    #[arg(long, value_name = "WORK", value_parser = work)]
     only: Option<String>,
-    rounds: usize,
+    /// Interleaved rounds, of which medians are taken [default: 41].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
 }
 
-fn options() -> Result<Options> {
-    let mut o = Options { quick: false, out: "target/bench-peers".into(), only: None, rounds: 41 };
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().with_context(|| format!("{arg} takes a value"));
-        match arg.as_str() {
-            "--quick" => (o.quick, o.rounds) = (true, 15),
-            "--out" => o.out = value()?.into(),
-            "--only" => o.only = Some(value()?),
-            "--rounds" => o.rounds = value()?.parse().context("--rounds takes a number")?,
-            _ => bail!(
-                "unknown option '{arg}'; usage: bench-peers [--quick] [--out DIR] [--only WORK] [--rounds N]"
-            ),
-        }
+const WORKS: [Work; 11] = [
+    Work::Suite(Suite::Aes128Gcm),
+    Work::Suite(Suite::Aes256Gcm),
+    Work::Suite(Suite::Eea2),
+    Work::Integrity(Suite::Eea2Eia2),
+    Work::Suite(Suite::Eea2Eia2),
+    Work::Suite(Suite::Eea1),
+    Work::Integrity(Suite::Eea1Eia1),
+    Work::Suite(Suite::Eea1Eia1),
+    Work::Suite(Suite::Eea3),
+    Work::Integrity(Suite::Eea3Eia3),
+    Work::Suite(Suite::Eea3Eia3),
+];
+
+/// Reading captures, all forms of it.
+const READ: &str = "read";
+const FORMATS: [Format; 2] = [Format::Pcap, Format::PcapNg];
+
+fn reading(format: Format, in_file: bool) -> String {
+    format!("{READ} {} in {}", format.name(), if in_file { "a file" } else { "memory" })
+}
+
+fn work(name: &str) -> Result<String, String> {
+    let forms = FORMATS.into_iter().flat_map(|format| [true, false].map(|in_file| reading(format, in_file)));
+    let names: Vec<_> = WORKS.into_iter().map(Work::name).chain([READ.to_owned()]).chain(forms).collect();
+    names.iter().find(|n| *n == name).cloned().ok_or_else(|| format!("works are {}", names.join(", ")))
+}
+
+impl Options {
+    fn rounds(&self) -> usize {
+        self.rounds.map_or(if self.quick { 15 } else { 41 }, usize::from)
     }
-    Ok(o)
+
+    fn wants(&self, work: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == work)
+    }
 }
 
 fn main() -> Result<()> {
-    let o = options()?;
+    let o = Options::parse();
+    let rounds = o.rounds();
     std::fs::create_dir_all(&o.out).with_context(|| format!("cannot make {}", o.out.display()))?;
     println!("processor: {}; ipsec-mb {}", processor(), ipsec_mb_version());
-    let works = [
-        Work::Suite(Suite::Aes128Gcm),
-        Work::Suite(Suite::Aes256Gcm),
-        Work::Suite(Suite::Eea2),
-        Work::Integrity(Suite::Eea2Eia2),
-        Work::Suite(Suite::Eea2Eia2),
-        Work::Suite(Suite::Eea1),
-        Work::Integrity(Suite::Eea1Eia1),
-        Work::Suite(Suite::Eea1Eia1),
-        Work::Suite(Suite::Eea3),
-        Work::Integrity(Suite::Eea3Eia3),
-        Work::Suite(Suite::Eea3Eia3),
-    ];
     let mut all = Vec::new();
     let have = |w: &Work| crypto::cipher(w.suite(), crypto::best(w.suite())).is_ok();
-    for work in
-        works.into_iter().filter(have).filter(|w| o.only.as_ref().is_none_or(|only| w.name() == *only))
-    {
+    for work in WORKS.into_iter().filter(have).filter(|w| o.wants(&w.name())) {
         for keys in [1, 1024] {
             for op in [Op::Seal, Op::Open] {
                 let sizes = Size::ALL.map(|s| (s, 64));
-                let rows = situation(work, op, keys, &sizes, o.rounds)?;
+                let rows = situation(work, op, keys, &sizes, rounds)?;
                 present(&o, &format!("{} {}, {keys} key(s), bursts of 64", work.name(), op.name()), &rows)?;
                 all.extend(rows);
             }
@@ -75,7 +91,7 @@ fn main() -> Result<()> {
             for &burst in bursts {
                 let sizes = [(Size::Octets(64), burst), (Size::Imix, burst)];
                 for op in [Op::Seal, Op::Open] {
-                    let rows = situation(work, op, 1024, &sizes, o.rounds)?;
+                    let rows = situation(work, op, 1024, &sizes, rounds)?;
                     println!(
                         "\n## {} {}, 1024 keys, bursts of {burst}\n\n{}",
                         work.name(),
@@ -87,15 +103,15 @@ fn main() -> Result<()> {
             }
         }
     }
-    for format in [Format::Pcap, Format::PcapNg] {
+    for format in FORMATS {
         for in_file in [true, false] {
-            let work = format!("read {} in {}", format.name(), if in_file { "a file" } else { "memory" });
-            if o.only.as_ref().is_some_and(|only| only != "read" && *only != work) {
+            let work = reading(format, in_file);
+            if !(o.wants(READ) || o.wants(&work)) {
                 continue;
             }
             let mut rows = Vec::new();
             for len in [64, 256, 1420] {
-                for figure in measure_reading(&o.out, format, in_file, len, o.rounds.min(21))? {
+                for figure in measure_reading(&o.out, format, in_file, len, rounds.min(21))? {
                     rows.push(Row {
                         work: work.clone(),
                         op: "",
