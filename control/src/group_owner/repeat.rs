@@ -40,9 +40,8 @@ pub(crate) struct Repeat {
     pub sdus: Vec<Bytes>,
     pub lcid: Lcid,
     pub under: Option<KdSessId>,
+    timer: Timer,
     next: Duration,
-    wait: Duration,
-    left: u8,
     repeated: u8,
 }
 
@@ -63,8 +62,7 @@ impl Repeat {
         timer: Timer,
         now: Duration,
     ) -> Self {
-        let next = now.saturating_add(timer.first);
-        Self { sdus, lcid, under, next, wait: timer.first, left: timer.sends.saturating_sub(1), repeated: 0 }
+        Self { sdus, lcid, under, timer, next: now.saturating_add(timer.first), repeated: 0 }
     }
 
     pub(crate) fn deadline(&self) -> Duration {
@@ -80,13 +78,12 @@ impl Repeat {
         if now < self.next {
             return Due::NotYet;
         }
-        if self.left == 0 {
+        if self.repeated.saturating_add(1) >= self.timer.sends {
             return Due::Over;
         }
-        self.left -= 1;
         self.repeated += 1;
-        self.wait = self.wait.saturating_mul(2);
-        self.next = now.saturating_add(self.wait);
+        let wait = self.timer.first.saturating_mul(2u32.saturating_pow(self.repeated.into()));
+        self.next = now.saturating_add(wait);
         Due::SendAgain
     }
 }
@@ -99,10 +96,15 @@ mod tests {
     fn intervals_double_and_end() {
         let mut r = Repeat::new(Vec::new(), Lcid::CLEAR, None, T4100, Duration::ZERO);
         let mut sent_at = vec![0];
-        while r.due(r.deadline()) == Due::SendAgain {
-            sent_at.push((r.deadline() - r.wait).as_millis());
+        loop {
+            let at = r.deadline();
+            match r.due(at) {
+                Due::SendAgain => sent_at.push(at.as_millis()),
+                end => break assert_eq!(end, Due::Over),
+            }
         }
         assert_eq!(sent_at, [0, 400, 1_200, 2_800]);
+        assert_eq!(r.repeated(), 3);
         assert_eq!(r.deadline(), Duration::from_millis(6_000));
         assert_eq!(r.due(Duration::from_millis(5_999)), Due::NotYet);
     }
