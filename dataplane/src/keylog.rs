@@ -3,8 +3,11 @@
 
 use std::fmt::Write as _;
 
-use crate::ids::{GroupId, KdSessId, Layer2Id, PgkId};
+use zeroize::Zeroizing;
+
+use crate::ids::{GroupId, KdSessId, Layer2Id, LinkRole, PgkId};
 use crate::kdf::{KdSess, Pgk};
+use crate::keys::Command;
 use crate::suite::Suite;
 
 /// One line.
@@ -36,6 +39,21 @@ pub enum KeyLogLine {
 }
 
 impl KeyLogLine {
+    /// The key that a command installs; none for other commands.
+    pub fn installed(by: &Command) -> Option<Self> {
+        match by {
+            Command::InstallGroup(k) => {
+                let (group, pgk_id, suite) = (k.group, k.pgk_id, k.suite);
+                Some(Self::Group { group, pgk_id, suite, pgk: k.pgk.duplicate() })
+            }
+            Command::InstallLink(k, _) => {
+                let (ue1, ue2) = if k.role == LinkRole::Ue1 { (k.local, k.peer) } else { (k.peer, k.local) };
+                Some(Self::Link { ue1, ue2, id: k.id, suite: k.suite, kd_sess: k.kd_sess.duplicate() })
+            }
+            _ => None,
+        }
+    }
+
     /// The suite of the key.
     pub fn suite(&self) -> Suite {
         match self {
@@ -44,22 +62,28 @@ impl KeyLogLine {
     }
 
     /// The line without its end.
-    pub fn to_line(&self) -> String {
-        let mut line = match self {
-            Self::Group { group, pgk_id, suite, .. } => format!("GROUP {group} {:02x} {suite} ", pgk_id.0),
-            Self::Link { ue1, ue2, id, suite, .. } => format!("LINK {ue1} {ue2} {id} {suite} "),
+    pub fn to_line(&self) -> Zeroizing<String> {
+        let mut line = Zeroizing::new(String::with_capacity(LONGEST_LINE));
+        // Writing to a String cannot fail.
+        let _ = match self {
+            Self::Group { group, pgk_id, suite, .. } => {
+                write!(line, "GROUP {group} {:02x} {suite} ", pgk_id.0)
+            }
+            Self::Link { ue1, ue2, id, suite, .. } => write!(line, "LINK {ue1} {ue2} {id} {suite} "),
         };
         let key = match self {
             Self::Group { pgk, .. } => pgk.expose(),
             Self::Link { kd_sess, .. } => kd_sess.expose(),
         };
         for octet in key {
-            // Writing to a String cannot fail.
             let _ = write!(line, "{octet:02x}");
         }
         line
     }
 }
+
+/// Octets that a line has at most, and its end: a key is not copied because its line grows.
+const LONGEST_LINE: usize = 128;
 
 /// A line that is no key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -162,9 +186,10 @@ mod tests {
         let text = format!(
             "# laboratory\n\nGROUP a0b0c0 21 aes-256-gcm {KEY}\nLINK 000001 fffffe 0203 eea2-eia2 {KEY} # rekeyed\n"
         );
-        let lines: Vec<String> = parse(&text).unwrap().iter().map(KeyLogLine::to_line).collect();
+        let lines: Vec<_> = parse(&text).unwrap().iter().map(KeyLogLine::to_line).collect();
+        assert!(lines.iter().all(|line| line.capacity() == LONGEST_LINE), "no copy of a key is left behind");
         assert_eq!(
-            lines,
+            lines.iter().map(|line| line.as_str()).collect::<Vec<_>>(),
             [
                 format!("GROUP a0b0c0 21 aes-256-gcm {KEY}"),
                 format!("LINK 000001 fffffe 0203 eea2-eia2 {KEY}")

@@ -27,6 +27,7 @@ use pc5_dataplane::pdu::Address;
 use pc5_dataplane::suite::Suite;
 use pc5_dataplane::verdict::Verdict;
 use rand_core::UnwrapErr;
+use zeroize::Zeroizing;
 
 use super::directory::{GROUP, OWNER};
 use super::lane::End;
@@ -66,7 +67,7 @@ pub(crate) struct Keying {
     /// Events that wait for the next look, and those to be handed on now.
     later: BTreeSet<Event>,
     events: VecDeque<Event>,
-    log: Vec<String>,
+    log: Vec<Zeroizing<String>>,
     signalling: Vec<Vec<u8>>,
     counts: Counts,
 }
@@ -309,20 +310,11 @@ impl Keying {
     }
 
     fn note(&mut self, command: &Command) {
-        if !self.config.log {
-            return;
+        if self.config.log
+            && let Some(line) = KeyLogLine::installed(command)
+        {
+            self.log.push(line.to_line());
         }
-        let line = match command {
-            Command::InstallGroup(k) => {
-                KeyLogLine::Group { group: k.group, pgk_id: k.pgk_id, suite: k.suite, pgk: k.pgk.duplicate() }
-            }
-            Command::InstallLink(k, _) => {
-                let (ue1, ue2) = if k.role == LinkRole::Ue1 { (k.local, k.peer) } else { (k.peer, k.local) };
-                KeyLogLine::Link { ue1, ue2, id: k.id, suite: k.suite, kd_sess: k.kd_sess.duplicate() }
-            }
-            _ => return,
-        };
-        self.log.push(line.to_line());
     }
 
     /// What happened to keys.
@@ -338,7 +330,7 @@ impl Keying {
     }
 
     /// Lines of the key log so far.
-    pub(crate) fn key_log(&self) -> &[String] {
+    pub(crate) fn key_log(&self) -> &[Zeroizing<String>] {
         &self.log
     }
 

@@ -5,10 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use pc5_dataplane::ids::LinkRole;
 use pc5_dataplane::keylog::KeyLogLine;
 use pc5_dataplane::keys::Command;
-use zeroize::Zeroizing;
 
 /// An open key log.
 pub(crate) struct KeyLog(File);
@@ -32,17 +30,9 @@ impl KeyLog {
     /// # Errors
     /// What the system says.
     pub(crate) fn note(&mut self, command: &Command) -> io::Result<()> {
-        let line = match command {
-            Command::InstallGroup(k) => {
-                KeyLogLine::Group { group: k.group, pgk_id: k.pgk_id, suite: k.suite, pgk: k.pgk.duplicate() }
-            }
-            Command::InstallLink(k, _) => {
-                let (ue1, ue2) = if k.role == LinkRole::Ue1 { (k.local, k.peer) } else { (k.peer, k.local) };
-                KeyLogLine::Link { ue1, ue2, id: k.id, suite: k.suite, kd_sess: k.kd_sess.duplicate() }
-            }
-            _ => return Ok(()),
-        };
-        let line = Zeroizing::new(line.to_line() + "\n");
+        let Some(line) = KeyLogLine::installed(command) else { return Ok(()) };
+        let mut line = line.to_line();
+        line.push('\n');
         self.0.write_all(line.as_bytes())
     }
 }
