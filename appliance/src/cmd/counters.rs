@@ -1,6 +1,5 @@
 //! `pc5 counters`: what a running daemon counts.
 
-use super::replay::Shown;
 use super::show::Daemon;
 use crate::exit::Exit;
 use crate::run::status::Ask;
@@ -18,14 +17,11 @@ enum Order {
     Clear {
         #[command(flatten)]
         daemon: Daemon,
-        /// How the result is shown.
-        #[arg(short, value_enum, default_value_t = Shown::Table)]
-        output: Shown,
     },
 }
 
 /// Gives the order.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    let Order::Clear { daemon, output } = args.order;
-    daemon.order(Ask::ClearCounters, output)
+    let Order::Clear { daemon } = args.order;
+    daemon.order(Ask::ClearCounters)
 }

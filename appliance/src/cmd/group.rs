@@ -1,6 +1,5 @@
 //! `pc5 group`: orders about groups to a running owner.
 
-use super::replay::Shown;
 use super::show::Daemon;
 use crate::exit::Exit;
 use crate::run::status::Ask;
@@ -15,43 +14,40 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Order {
     /// Change the group key now.
-    Rekey(Common),
+    Rekey(OfGroup),
     /// Release a member, change the key, and admit it no more.
     Evict {
         /// pc5:MCC-MNC:ue:ID
         identity: String,
         #[command(flatten)]
-        common: Common,
+        of: OfGroup,
     },
     /// Take an eviction back.
     Readmit {
         /// pc5:MCC-MNC:ue:ID
         identity: String,
         #[command(flatten)]
-        common: Common,
+        of: OfGroup,
     },
 }
 
 #[derive(clap::Args)]
-struct Common {
+struct OfGroup {
     /// Group id, 6 hexadecimal digits; not needed where there is one group.
     #[arg(long)]
     group: Option<String>,
     #[command(flatten)]
     daemon: Daemon,
-    /// How the result is shown.
-    #[arg(short, value_enum, default_value_t = Shown::Table)]
-    output: Shown,
 }
 
 /// Gives the order.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    let (ask, daemon, output) = match args.order {
-        Order::Rekey(c) => (Ask::RekeyGroup { group: c.group }, c.daemon, c.output),
-        Order::Evict { identity, common: c } => (Ask::Evict { identity, group: c.group }, c.daemon, c.output),
-        Order::Readmit { identity, common: c } => {
-            (Ask::Readmit { identity, group: c.group }, c.daemon, c.output)
+    let (ask, daemon) = match args.order {
+        Order::Rekey(OfGroup { group, daemon }) => (Ask::RekeyGroup { group }, daemon),
+        Order::Evict { identity, of: OfGroup { group, daemon } } => (Ask::Evict { identity, group }, daemon),
+        Order::Readmit { identity, of: OfGroup { group, daemon } } => {
+            (Ask::Readmit { identity, group }, daemon)
         }
     };
-    daemon.order(ask, output)
+    daemon.order(ask)
 }

@@ -1,6 +1,5 @@
 //! `pc5 link`: orders about links to a running daemon.
 
-use super::replay::Shown;
 use super::show::Daemon;
 use crate::exit::Exit;
 use crate::run::status::Ask;
@@ -26,7 +25,7 @@ enum Order {
         #[arg(long)]
         refresh: bool,
         #[command(flatten)]
-        common: Common,
+        daemon: Daemon,
     },
 }
 
@@ -36,24 +35,15 @@ struct OfGroup {
     #[arg(long)]
     group: Option<String>,
     #[command(flatten)]
-    common: Common,
-}
-
-#[derive(clap::Args)]
-struct Common {
-    #[command(flatten)]
     daemon: Daemon,
-    /// How the result is shown.
-    #[arg(short, value_enum, default_value_t = Shown::Table)]
-    output: Shown,
 }
 
 /// Gives the order.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    let (ask, c) = match args.order {
-        Order::Connect(OfGroup { group, common }) => (Ask::Connect { group }, common),
-        Order::Release(OfGroup { group, common }) => (Ask::Release { group }, common),
-        Order::Rekey { peer, refresh, common } => (Ask::RekeyLink { peer, refresh }, common),
+    let (ask, daemon) = match args.order {
+        Order::Connect(OfGroup { group, daemon }) => (Ask::Connect { group }, daemon),
+        Order::Release(OfGroup { group, daemon }) => (Ask::Release { group }, daemon),
+        Order::Rekey { peer, refresh, daemon } => (Ask::RekeyLink { peer, refresh }, daemon),
     };
-    c.daemon.order(ask, c.output)
+    daemon.order(ask)
 }

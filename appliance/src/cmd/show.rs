@@ -22,17 +22,17 @@ pub(crate) struct Args {
     what: What,
     #[command(flatten)]
     daemon: Daemon,
-    /// How the result is shown.
-    #[arg(short, value_enum, default_value_t = Shown::Table)]
-    output: Shown,
 }
 
-/// Which daemon is asked.
+/// Which daemon is asked, and how its answer is shown.
 #[derive(clap::Args)]
 pub(crate) struct Daemon {
     /// Admin socket of the daemon.
     #[arg(long, env = "PC5_ADMIN", default_value = ADMIN_SOCKET)]
     admin: PathBuf,
+    /// How the result is shown.
+    #[arg(short, value_enum, default_value_t = Shown::Table)]
+    pub output: Shown,
 }
 
 impl Daemon {
@@ -68,9 +68,9 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub(crate) fn order(&self, ask: Ask, output: Shown) -> anyhow::Result<Exit> {
+    pub(crate) fn order(&self, ask: Ask) -> anyhow::Result<Exit> {
         let body = self.ask(ask)?;
-        match (output, &body) {
+        match (self.output, &body) {
             (Shown::Json, _) => {
                 print(&serde_json::json!({ "version": VERSION, "result": body }).to_string())?
             }
@@ -86,7 +86,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let Body::Shown(screen) = args.daemon.ask(Ask::Show { what: args.what })? else {
         anyhow::bail!("the daemon answered something else");
     };
-    match args.output {
+    match args.daemon.output {
         Shown::Json => {
             let mut value = serde_json::to_value(&screen)?;
             if let Some(object) = value.as_object_mut() {

@@ -24,14 +24,11 @@ pub(crate) struct Args {
     /// Seconds from one look to the next.
     #[arg(long, default_value_t = 1.0, value_parser = interval)]
     interval: f64,
-    /// One snapshot, as where there is no terminal.
+    /// One snapshot, as where there is no terminal, and as JSON is.
     #[arg(long)]
     once: bool,
     #[command(flatten)]
     daemon: Daemon,
-    /// How the result is shown; JSON is one snapshot.
-    #[arg(short, value_enum, default_value_t = Shown::Table)]
-    output: Shown,
 }
 
 fn interval(text: &str) -> Result<f64, String> {
@@ -154,7 +151,7 @@ impl Rates {
 
 /// Shows.
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
-    let live = matches!(args.output, Shown::Table) && !args.once && std::io::stdout().is_terminal();
+    let live = matches!(args.daemon.output, Shown::Table) && !args.once && std::io::stdout().is_terminal();
     let look = || match args.daemon.ask(Ask::Show { what: What::All })? {
         Body::Shown(screen) => Ok(screen),
         _ => anyhow::bail!("the daemon answered something else"),
@@ -171,7 +168,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         before = (screen, Instant::now());
         // A daemon shows its runtime to everybody who may ask.
         let Some(rates) = rates else { anyhow::bail!("the daemon answered something else") };
-        match args.output {
+        match args.daemon.output {
             Shown::Json => print(&serde_json::to_string_pretty(&rates)?)?,
             Shown::Table => {
                 let text = rates.text(&events.lock().unwrap_or_else(PoisonError::into_inner));
