@@ -14,10 +14,14 @@ impl LinkType {
     pub const ETHERNET: Self = Self(1);
     /// A bare IPv4 or IPv6 packet.
     pub const RAW: Self = Self(101);
+    /// An IEEE 802.11 frame.
+    pub const IEEE802_11: Self = Self(105);
     /// OpenBSD loopback: a 4-octet address family in network order, then the packet.
     pub const LOOP: Self = Self(108);
     /// Linux "cooked" capture, 16-octet header.
     pub const LINUX_SLL: Self = Self(113);
+    /// An IEEE 802.11 frame behind a radiotap header.
+    pub const IEEE802_11_RADIOTAP: Self = Self(127);
     /// A bare IPv4 packet.
     pub const IPV4: Self = Self(228);
     /// A bare IPv6 packet.

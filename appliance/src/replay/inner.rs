@@ -27,16 +27,29 @@ pub(crate) enum To {
 pub(crate) fn macs(link_type: LinkType, frame: &[u8]) -> Option<(u64, Option<u64>)> {
     let head = frame.first_chunk::<12>().filter(|_| link_type == LinkType::ETHERNET)?;
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *head;
-    let mac = |o: [u8; 6]| u64::from_be_bytes([0, 0, o[0], o[1], o[2], o[3], o[4], o[5]]);
     Some((mac([g, h, i, j, k, l]), (a & 1 == 0).then(|| mac([a, b, c, d, e, f]))))
 }
 
-/// Source and destination of a captured frame: MAC addresses, else IP addresses, else one fixed sender to all.
+#[inline(always)]
+const fn mac(o: [u8; 6]) -> u64 {
+    u64::from_be_bytes([0, 0, o[0], o[1], o[2], o[3], o[4], o[5]])
+}
+
+/// Source and destination of a captured frame: MAC addresses, else IP addresses, else one fixed sender to all. Cooked captures
+/// (SLL) name the sender's MAC address alone, so that one station would be two, by what it sends and by what it is sent: there IP
+/// addresses serve for both.
 pub(crate) fn addresses(link_type: LinkType, frame: &[u8]) -> (Station, To) {
     if let Some((from, to)) = macs(link_type, frame) {
         return (Station::Mac(from), to.map_or(To::Many, |to| To::One(Station::Mac(to))));
     }
     let packet = match link_type {
+        LinkType::IEEE802_11 => return wireless(frame),
+        // Radiotap: version (1), padding (1), length (2, little-endian).
+        LinkType::IEEE802_11_RADIOTAP => {
+            let header =
+                frame.first_chunk().map_or(usize::MAX, |[_, _, a, b]| u16::from_le_bytes([*a, *b]).into());
+            return wireless(frame.get(header..).unwrap_or(&[]));
+        }
         LinkType::RAW | LinkType::IPV4 | LinkType::IPV6 => frame,
         LinkType::NULL | LinkType::LOOP => frame.get(4..).unwrap_or(&[]),
         LinkType::LINUX_SLL => frame.get(16..).unwrap_or(&[]),
@@ -45,6 +58,39 @@ pub(crate) fn addresses(link_type: LinkType, frame: &[u8]) -> (Station, To) {
     };
     ip_addresses(packet)
 }
+
+/// Who a frame is from and whom it is for in the end, not the access point between them. Source: IEEE 802.11-2020 9.2.4.1 and
+/// table 9-30.
+fn wireless(frame: &[u8]) -> (Station, To) {
+    let address = |n: usize| frame.get([4, 10, 16, 24][n - 1]..)?.first_chunk().copied();
+    let (control, flags) = match frame {
+        [control, flags, ..] => (control, flags),
+        _ => return (Station::Nobody, To::Many),
+    };
+    // To the distribution system, from it.
+    let (source, destination) = match (control >> 2 & 3, control >> 4, flags & 3) {
+        (DATA, _, 1) => (address(2), address(3)),
+        (DATA, _, 2) => (address(3), address(1)),
+        (DATA, _, 3) => (address(4), address(3)),
+        (DATA | MANAGEMENT, ..) => (address(2), address(1)),
+        (CONTROL, CTS | ACK, _) => (None, address(1)),
+        (CONTROL, BLOCK_ACK_REQUEST.., _) => (address(2), address(1)),
+        _ => (None, None),
+    };
+    let to = match destination {
+        Some(to) if to[0] & 1 == 0 => To::One(Station::Mac(mac(to))),
+        _ => To::Many,
+    };
+    (source.map_or(Station::Nobody, |from| Station::Mac(mac(from))), to)
+}
+
+/// Types of IEEE 802.11 frames, and subtypes of control frames.
+const MANAGEMENT: u8 = 0;
+const CONTROL: u8 = 1;
+const DATA: u8 = 2;
+const BLOCK_ACK_REQUEST: u8 = 8;
+const CTS: u8 = 12;
+const ACK: u8 = 13;
 
 fn ip_addresses(packet: &[u8]) -> (Station, To) {
     match packet.first().map(|b| b >> 4) {
@@ -90,6 +136,52 @@ mod tests {
         f[0] = 0xff;
         assert_eq!(addresses(LinkType::ETHERNET, &f).1, To::Many);
         assert_eq!(addresses(LinkType::ETHERNET, &f[..11]), (Station::Nobody, To::Many));
+    }
+
+    #[test]
+    fn wireless_stations_are_those_at_the_ends() {
+        let macs = [1u64, 2, 3, 4].map(|n| 0x0200_0000_0000 | n);
+        let [one, two, three, four] = macs.map(Station::Mac);
+        let frame = |control: u8, flags: u8| {
+            let mut f = vec![control, flags, 0, 0];
+            for (n, mac) in macs.iter().enumerate() {
+                if n == 3 {
+                    f.extend([0, 0]); // Sequence control.
+                }
+                f.extend(&mac.to_be_bytes()[2..]);
+            }
+            f
+        };
+        let (beacon, data, qos, rts, cts) = (0x80, 0x08, 0x88, 0xb4, 0xc4);
+        for (control, flags, ends) in [
+            (data, 0, (two, one)),
+            (data, 1, (two, three)),
+            (qos, 0x42, (three, one)),
+            (qos, 3, (four, three)),
+            (beacon, 0, (two, one)),
+            (rts, 0, (two, one)),
+            (cts, 0, (Station::Nobody, one)),
+        ] {
+            let mut f = frame(control, flags);
+            let ends = (ends.0, To::One(ends.1));
+            assert_eq!(addresses(LinkType::IEEE802_11, &f), ends, "{control:02x} {flags:02x}");
+            let tapped = [&[0, 0, 9, 0, 0, 0, 0, 0, 7], &*f].concat();
+            assert_eq!(addresses(LinkType::IEEE802_11_RADIOTAP, &tapped), ends);
+            for n in 0..f.len() {
+                // Whatever is cut off, nobody else is named.
+                let (from, to) = addresses(LinkType::IEEE802_11, &f[..n]);
+                assert!([ends.0, Station::Nobody].contains(&from) && [ends.1, To::Many].contains(&to));
+                addresses(LinkType::IEEE802_11_RADIOTAP, &tapped[..n]);
+            }
+            f[4] |= 1;
+            f[16] |= 1;
+            assert_eq!(addresses(LinkType::IEEE802_11, &f).1, To::Many);
+        }
+        assert_eq!(
+            addresses(LinkType::IEEE802_11, &frame(0x0c, 0)),
+            (Station::Nobody, To::Many),
+            "extension"
+        );
     }
 
     #[test]
