@@ -1,6 +1,6 @@
 //! The device's certificate and key, and whom it believes, out of the files that a configuration names.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -98,6 +98,44 @@ pub(crate) fn read_key(source: &KeySource) -> anyhow::Result<Arc<dyn LongTermKey
     })
 }
 
+/// Whom the device believes, by where it knows that from: each may change without the other.
+#[derive(Clone)]
+pub(crate) struct Roots {
+    trust: SharedTrust,
+    known: Arc<Mutex<Known>>,
+}
+
+struct Known {
+    configured: Vec<TrustEntry>,
+    /// Of other networks, from the home network.
+    fetched: Vec<TrustEntry>,
+}
+
+impl Roots {
+    /// With those of the configuration, which `trust` has already.
+    pub(super) fn new(trust: SharedTrust, configured: Vec<TrustEntry>) -> Self {
+        Self { trust, known: Arc::new(Mutex::new(Known { configured, fetched: Vec::new() })) }
+    }
+
+    /// The configuration was read again.
+    pub(super) fn set_configured(&self, roots: Vec<TrustEntry>) {
+        self.change(|known| known.configured = roots);
+    }
+
+    /// The home network was asked again.
+    pub(super) fn set_fetched(&self, roots: Vec<TrustEntry>) {
+        self.change(|known| known.fetched = roots);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut known);
+        let mut trust = self.trust.write();
+        trust.judge.set_roots(known.configured.iter().chain(&known.fetched).cloned().collect());
+        trust.generation += 1;
+    }
+}
+
 pub(super) fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { monotonic: Duration::ZERO, unix }
@@ -117,4 +155,37 @@ pub(super) fn roots(config: &Config) -> anyhow::Result<Vec<TrustEntry>> {
         }
     }
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use pc5_control::credential::Freshness;
+    use pc5_control::pki::{Authority, Curve, Validity};
+
+    use super::*;
+
+    #[test]
+    fn configured_roots_and_fetched_ones_change_without_each_other() {
+        let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
+        let mut root = |plmn: &str| {
+            let validity = Validity::days(now().unix_seconds(), 1);
+            let authority = Authority::root(plmn.parse().unwrap(), Curve::P256, validity, rng).unwrap();
+            authority.trust_entry().unwrap()
+        };
+        let [old, new, other] = ["001-01", "001-01", "002-02"].map(&mut root);
+        let judge = Judge::new(vec![old.clone()], Freshness::default());
+        let trust = SharedTrust::new(Trust::new(judge, 0));
+        let roots = Roots::new(trust.clone(), vec![old]);
+        let are = |wanted: &[&TrustEntry]| {
+            let der = |roots: &[&TrustEntry]| roots.iter().map(|r| r.root().to_vec()).collect::<Vec<_>>();
+            let trust = trust.read();
+            assert_eq!(der(&trust.judge.roots().iter().collect::<Vec<_>>()), der(wanted));
+            trust.generation
+        };
+        roots.set_fetched(vec![other.clone()]);
+        roots.set_configured(vec![new.clone()]);
+        assert_eq!(are(&[&new, &other]), 2, "what the network gave stays, what was taken out is gone");
+        roots.set_fetched(vec![]);
+        assert_eq!(are(&[&new]), 3, "and does not come back");
+    }
 }

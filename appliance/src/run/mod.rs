@@ -51,6 +51,7 @@ use self::bridge::Bridge;
 use self::channels::{ControlHandle, ToControl, ToData};
 use self::config::{Config, OwnerConfig, Port, Station, UeConfig};
 use self::control::{Control, Facts, Kind, Membership, Procedure};
+use self::credentials::Roots;
 use self::data::{DataPlane, Mail, UeData};
 use self::enrolment::Enrolment;
 use self::events::Events;
@@ -141,7 +142,8 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let identity = credential.identity.clone();
     let sdu = max_frame.saturating_sub(OVERHEAD).min(SDU);
     let (fetching, fetched_for) = (config.clone(), credential.clone());
-    let reloader = Reloader::new(config.clone(), key, credential.trust.clone());
+    let roots = Roots::new(credential.trust.clone(), credentials::roots(&config)?);
+    let reloader = Reloader::new(config.clone(), key, credential.trust.clone(), roots.clone());
     let (roles, procedure, groups) =
         station(config.station.clone(), credential, store, (devices, group_keys), sdu, config.workers)?;
 
@@ -177,7 +179,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     pulses.push(("control".to_owned(), control_pulse.clone()));
     signals(control.clone())?;
     let trust = fetched_for.trust.clone();
-    let network = network::follow(&fetching, fetched_for, control.clone())?;
+    let network = network::follow(&fetching, fetched_for, roots, control.clone())?;
     let events = Events::default();
     watch::serve(data.clone(), events.clone())?;
     if let Some(scrapes) = scrapes {

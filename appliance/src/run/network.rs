@@ -5,7 +5,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::channels::{ControlHandle, ToControl};
 use super::config::{Config, Est};
-use super::credentials::{self, now};
+use super::credentials::{Roots, now};
 use super::status::NetworkStatus;
 
 /// Own limits.
@@ -89,6 +89,7 @@ pub(super) fn unix_in(wait: Duration) -> u64 {
 pub(crate) fn follow(
     config: &Config,
     device: Device,
+    known_roots: Roots,
     control: ControlHandle,
 ) -> anyhow::Result<Option<Reach>> {
     let Some(est) = config.est.clone() else { return Ok(None) };
@@ -96,10 +97,10 @@ pub(crate) fn follow(
     let mut network = Network {
         client: client(&est)?,
         runtime: runtime()?,
-        configured: credentials::roots(config)?,
-        config: config.clone(),
+        certificate: config.credential.certificate.clone(),
         est,
         device,
+        known_roots,
         control,
         crls: Vec::new(),
         roots: Vec::new(),
@@ -112,10 +113,11 @@ pub(crate) fn follow(
 struct Network {
     client: Client,
     runtime: tokio::runtime::Runtime,
-    configured: Vec<TrustEntry>,
-    config: Config,
+    /// File of the device's certificate.
+    certificate: PathBuf,
     est: Est,
     device: Device,
+    known_roots: Roots,
     control: ControlHandle,
     /// What was fetched last, by distribution point.
     crls: Vec<(String, Vec<u8>)>,
@@ -206,17 +208,12 @@ impl Network {
         if fetched == self.roots {
             return Ok(());
         }
-        let mut entries = self.configured.clone();
-        for (plmn, roots) in &fetched {
-            // CAs below a root may stand among them; only what signed itself is one.
-            entries.extend(roots.iter().filter_map(|der| TrustEntry::new(*plmn, der).ok()));
-        }
+        // CAs below a root may stand among them; only what signed itself is one.
+        let of = |(plmn, roots): &(Plmn, Vec<Vec<u8>>)| {
+            roots.iter().filter_map(|der| TrustEntry::new(*plmn, der).ok()).collect::<Vec<_>>()
+        };
+        self.known_roots.set_fetched(fetched.iter().flat_map(of).collect());
         info!(networks = fetched.len(), "roots of other networks fetched");
-        {
-            let mut trust = self.device.trust.write();
-            trust.judge.set_roots(entries);
-            trust.generation += 1;
-        }
         self.reach.change(|status| {
             let had = fetched.iter().filter(|(_, roots)| !roots.is_empty());
             status.foreign = had.map(|(plmn, _)| plmn.to_string()).collect();
@@ -243,7 +240,7 @@ impl Network {
             .block_on(self.client.reenrol(&self.device.identity, present, &*key))
             .context("renewal of the certificate")?;
         self.device.renew(renewed.clone())?;
-        let file = &self.config.credential.certificate;
+        let file = &self.certificate;
         if let Err(e) = write_chain(file, &renewed) {
             // It serves as long as this process runs.
             warn!("renewed certificate not kept: {}: {e}", file.display());

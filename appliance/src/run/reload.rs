@@ -7,13 +7,15 @@ use pc5_control::group_owner::{Input, SharedTrust};
 use pc5_control::store::MemoryStore;
 
 use super::config::{self, Changes, Config};
-use super::{credentials, log};
+use super::credentials::{self, Roots};
+use super::log;
 
 /// What a reload compares with.
 pub(crate) struct Reloader {
     running: Config,
     key: Arc<dyn LongTermKey>,
     trust: SharedTrust,
+    roots: Roots,
 }
 
 /// A good configuration, read again.
@@ -25,8 +27,8 @@ pub(crate) struct Reload {
 
 impl Reloader {
     /// From what the daemon was started with.
-    pub(crate) fn new(running: Config, key: Arc<dyn LongTermKey>, trust: SharedTrust) -> Self {
-        Self { running, key, trust }
+    pub(crate) fn new(running: Config, key: Arc<dyn LongTermKey>, trust: SharedTrust, roots: Roots) -> Self {
+        Self { running, key, trust, roots }
     }
 
     /// Reads and judges everything; only if all of it is good does anything change.
@@ -42,14 +44,9 @@ impl Reloader {
         if new.log != self.running.log {
             log::set(new.log.as_deref())?;
         }
-        {
-            let mut trust = self.trust.write();
-            trust.judge.set_freshness(new.freshness);
-            if new.trust != self.running.trust {
-                trust.judge.set_roots(roots);
-            }
-            trust.generation += 1;
-        }
+        self.trust.write().judge.set_freshness(new.freshness);
+        // Also where the files are the same: what they hold may be something else.
+        self.roots.set_configured(roots);
         let mut inputs = vec![Input::TrustChanged];
         inputs.extend(read.crls.into_iter().map(Input::Crl));
         inputs.extend(changes.orders.iter().cloned().map(Input::Order));
