@@ -11,8 +11,11 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use pc5_control::pki::Folder;
+use pc5_control::store::Store;
+use pc5_control::store::sqlite::SqliteStore;
 use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::io::PacketIo;
 use pc5_dataplane::io::af_packet::{AfPacket, Settings};
@@ -195,6 +198,61 @@ fn who_is_no_longer_listed_is_excluded() {
     let answer = owner.ask("{\"version\":1,\"ask\":\"reload\"}");
     assert_eq!(answer["done"], "configuration read again; changed: nothing", "{answer}");
     assert!(owner.stop(), "{}", owner.log());
+}
+
+/// Now, in seconds since 1970.
+fn unix() -> u64 {
+    UNIX_EPOCH.elapsed().unwrap().as_secs()
+}
+
+/// The authority's next CRL, made and due so many days ago or ahead.
+fn publish(owner: &Station, made: i64, due: i64) -> Vec<u8> {
+    let day = |n: i64| unix().checked_add_signed(n * 86_400).unwrap();
+    Folder::open(&owner.path("pki")).unwrap().publish_crl(day(made), day(due)).unwrap()
+}
+
+fn crl_number(shown: &Value) -> &str {
+    shown["runtime"]["crls"][0]["number"].as_str().unwrap()
+}
+
+#[test]
+fn a_crl_that_was_held_counts_after_a_restart_whatever_the_file_says() {
+    let Some(mut owner) = Station::owner("held CRL") else { return };
+    // Past its time and the grace; nothing is admitted by it alone.
+    publish(&owner, -30, -20);
+    let old = fs::read(owner.path("pki/crl.pem")).unwrap();
+    let new = publish(&owner, 0, 7);
+    owner.start(&[]);
+    owner.await_show("runtime", |s| crl_number(s) == "3");
+    assert!(owner.stop(), "{}", owner.log());
+
+    // What the file said is kept, and time does not go back behind it.
+    let store = SqliteStore::open(&owner.path("state/go.sqlite")).unwrap();
+    assert_eq!(store.crls(), [new]);
+    assert!(store.time_floor() >= unix() - 60, "{}", store.time_floor());
+    drop(store);
+
+    // The file goes back to what it was: a copy from long ago, or somebody who may write there and no more.
+    fs::write(owner.path("pki/crl.pem"), &old).unwrap();
+    let out = pc5(owner.folder.path(), &["check", "go.toml"]);
+    assert!(out.status.success() && said(&out).contains("unless its state has what is wanting"), "{out:?}");
+    owner.start(&[]);
+    let shown = owner.await_show("runtime", |_| true);
+    assert_eq!((crl_number(&shown), shown["runtime"]["crls"][0]["state"].as_str()), ("3", Some("fresh")));
+    let passed_over = "crl.pem: CRL number 2 is lower than 3, which is held: passed over";
+    assert_eq!(owner.log().matches(passed_over).count(), 1, "{}", owner.log());
+    // Read again it is no reason to refuse the rest either.
+    let answer = owner.ask("{\"version\":1,\"ask\":\"reload\"}");
+    assert_eq!(answer["done"], "configuration read again; changed: nothing", "{answer}");
+    assert_eq!(owner.log().matches(passed_over).count(), 2, "{}", owner.log());
+    assert_eq!(crl_number(&owner.show("runtime").unwrap()), "3");
+    assert!(owner.stop(), "{}", owner.log());
+
+    // Without the state the same file is not enough.
+    fs::remove_dir_all(owner.path("state")).unwrap();
+    fs::create_dir(owner.path("state")).unwrap();
+    let out = pc5(owner.folder.path(), &["check", "go.toml"]);
+    assert_eq!(out.status.code(), Some(4), "{}", said(&out));
 }
 
 /// Sends these frames to the owner's wire.

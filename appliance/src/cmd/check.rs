@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use pc5_control::store::MemoryStore;
-
 use crate::exit::{Exit, usage_if_missing};
 use crate::report::print;
-use crate::run::{config, credentials, steering};
+use crate::run::credentials::{self, Kept};
+use crate::run::{config, steering};
 
 /// Check a configuration of the daemon, with the certificates it names; nothing is opened.
 #[derive(clap::Args)]
@@ -28,8 +27,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         ))?;
         return Ok(Exit::Ok);
     }
-    let credentials =
-        credentials::read(&config, credentials::read_key(&config.credential.key)?, &MemoryStore::default())?;
-    print(&format!("{}: good, for {}{receiving}", args.config.display(), credentials.device.identity))?;
+    let key = credentials::read_key(&config.credential.key)?;
+    let read = credentials::read(&config, key, Kept::unread(&config))?;
+    let doubts: String =
+        read.doubts.iter().map(|doubt| format!("\nunless its state has what is wanting: {doubt}")).collect();
+    print(&format!("{}: good, for {}{doubts}{receiving}", args.config.display(), read.device.identity))?;
     Ok(Exit::Ok)
 }

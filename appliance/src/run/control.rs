@@ -125,6 +125,11 @@ impl Control {
         self.pulse = pulse;
     }
 
+    /// Takes in the CRLs of the configured files: kept from now on, the time floor raised.
+    pub(crate) fn takes(&mut self, crls: Vec<Vec<u8>>) {
+        crls.into_iter().for_each(|der| self.input(Input::Crl(der)));
+    }
+
     /// Works until a signal ends it.
     ///
     /// # Errors

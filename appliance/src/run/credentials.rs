@@ -5,13 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use pc5_control::clock::Now;
-use pc5_control::credential::{Clock, Judge, LongTermKey, Refusal, Role, SoftwareKey, TokenKey, TrustEntry};
+use pc5_control::credential::{
+    Clock, CrlError, Judge, LongTermKey, Refusal, Role, SoftwareKey, TokenKey, TrustEntry,
+};
 use pc5_control::files::SECRET;
 use pc5_control::group_owner::{Device, SharedTrust, Trust};
 use pc5_control::pki::{read_certificates, read_crls};
 use pc5_control::store::Store;
 use pc5_control::vault::Vault;
 use pc5_dataplane::ids::GroupId;
+use pc5_dataplane::keys::UnixSeconds;
 use tracing::warn;
 
 use super::config::{Config, KeySource, Station};
@@ -20,56 +23,92 @@ use crate::exit::refused;
 /// Certificate, key, roots and CRLs of a configuration, read and judged.
 pub(crate) struct Credentials {
     pub device: Device,
-    /// Every CRL of the configuration's files, DER.
+    /// Every CRL of the configuration's files that counts, DER.
     pub crls: Vec<Vec<u8>>,
+    /// What is wrong unless the state, which was not looked into, has what mends it.
+    pub doubts: Vec<String>,
 }
 
-/// Reads what the configuration names, and judges the device's own certificate for what it is to do.
+/// What a device knows besides its files: the CRLs and the time floor that it keeps.
+pub(crate) struct Kept {
+    crls: Vec<Vec<u8>>,
+    floor: UnixSeconds,
+    /// Whether that is all; else there is a state that was not looked into.
+    whole: bool,
+}
+
+impl Kept {
+    /// What the state has.
+    pub(crate) fn stored(store: &dyn Store) -> Self {
+        Self { crls: store.crls(), floor: store.time_floor(), whole: true }
+    }
+
+    /// What a running daemon holds.
+    pub(crate) fn held(trust: &SharedTrust) -> Self {
+        let trust = trust.read();
+        let crls = trust.judge.crls().map(|(_, der)| der.to_vec()).collect();
+        Self { crls, floor: trust.floor, whole: true }
+    }
+
+    /// Before the state is opened, which takes the rights of the user whose it is.
+    pub(crate) fn unread(config: &Config) -> Self {
+        let state = config.state.as_ref().is_some_and(|path| path.is_file());
+        Self { crls: Vec::new(), floor: 0, whole: !state }
+    }
+}
+
+/// Reads what the configuration names, and judges the device's own certificate for what it is to do. A CRL of a file that is
+/// older than the one held is told and passed over.
 ///
 /// # Errors
 /// A file that cannot be used; exit code 4 when the certificate does not serve. Where CRLs can be fetched, one that is
-/// missing or too old is no reason.
-pub(crate) fn read(
-    config: &Config,
-    key: Arc<dyn LongTermKey>,
-    store: &dyn Store,
-) -> anyhow::Result<Credentials> {
+/// missing or too old is no reason; what a state may mend that was not looked into is none either.
+pub(crate) fn read(config: &Config, key: Arc<dyn LongTermKey>, kept: Kept) -> anyhow::Result<Credentials> {
     let entries = roots(config)?;
-    let clock = Clock { now: now().unix_seconds(), floor: store.time_floor() };
+    let clock = Clock { now: now().unix_seconds(), floor: kept.floor };
     let mut judge = Judge::new(entries, config.freshness);
     let chain = read_certificates(&config.credential.certificate)?;
     // So that CRLs of intermediates are known; what is wrong with the chain is said below.
-    let _ = judge.learn(&chain, clock);
-    for der in store.crls() {
+    let learnt = judge.learn(&chain, clock).is_ok();
+    for der in kept.crls {
         // An intermediate of others is known again when the first of them joins.
         judge.restore_crl(der, clock);
     }
-    let mut crls = Vec::new();
+    let (mut crls, mut doubts) = (Vec::new(), Vec::new());
     for path in config.trust.iter().flat_map(|t| &t.crls) {
+        let said = path.display();
         for der in read_crls(path)? {
-            judge.install_crl(&der, clock).with_context(|| path.display().to_string())?;
-            crls.push(der);
+            match judge.install_crl(&der, clock) {
+                Ok(_) => crls.push(der),
+                // It was brought by the network or a peer; the file is as the operator left it.
+                Err(e @ CrlError::RolledBack { .. }) => warn!("{said}: {e}: passed over"),
+                // A kept time floor may let it in.
+                Err(e @ CrlError::Future { .. }) if !kept.whole => doubts.push(format!("{said}: {e}")),
+                Err(e @ CrlError::UnknownIssuer) if !kept.whole && !learnt => {
+                    doubts.push(format!("{said}: {e}"));
+                }
+                Err(e) => return Err(e).with_context(|| said.to_string()),
+            }
         }
     }
-    let trust = SharedTrust::new(Trust::new(judge, store.time_floor()));
+    let trust = SharedTrust::new(Trust::new(judge, kept.floor));
     let device = Device::new(key, chain, trust)
         .with_context(|| config.credential.certificate.display().to_string())?;
     for (group, role) in duties(&config.station) {
         let path = config.credential.certificate.display();
-        match device.judge_self(role, group, now()) {
-            Ok(_) => {}
+        let Err(refusal) = device.judge_self(role, group, now()) else { continue };
+        let of_crl = matches!(refusal, Refusal::CrlMissing { .. } | Refusal::CrlTooOld { .. });
+        let said = format!("{path} does not serve as {role} of group {group}: {refusal}");
+        if !kept.whole && (of_crl || matches!(refusal, Refusal::NotYetValid { .. })) {
+            doubts.push(said);
+        } else if of_crl && config.est.is_some() {
             // The network may have the CRL that is wanting; until it was fetched nobody is believed.
-            Err(refusal @ (Refusal::CrlMissing { .. } | Refusal::CrlTooOld { .. }))
-                if config.est.is_some() =>
-            {
-                warn!("{path} does not serve yet: {refusal}");
-            }
-            Err(refusal) => {
-                return Err(refused(format!("{path} does not serve as {role} of group {group}: {refusal}")));
-            }
+            warn!("{path} does not serve yet: {refusal}");
+        } else {
+            return Err(refused(said));
         }
     }
-    Ok(Credentials { device, crls })
+    Ok(Credentials { device, crls, doubts })
 }
 
 fn duties(station: &Station) -> Vec<(GroupId, Role)> {

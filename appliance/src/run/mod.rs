@@ -51,7 +51,7 @@ use self::bridge::Bridge;
 use self::channels::{ControlHandle, ToControl, ToData};
 use self::config::{Config, OwnerConfig, Port, Station, UeConfig};
 use self::control::{Control, Facts, Kind, Membership, Procedure};
-use self::credentials::Roots;
+use self::credentials::{Credentials, Kept, Roots};
 use self::data::{DataPlane, Mail, UeData};
 use self::enrolment::Enrolment;
 use self::events::Events;
@@ -87,7 +87,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     };
     // What is wrong with certificates is said before anything opens.
     let key = credentials::read_key(&config.credential.key)?;
-    credentials::read(&config, key.clone(), &MemoryStore::default())?;
+    credentials::read(&config, key.clone(), Kept::unread(&config))?;
     let group_keys = match &config.station {
         Station::Owner(_) => Vec::new(),
         Station::Ue(ues) => {
@@ -138,7 +138,8 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
 
     // From here on threads are made, and none of them has a right more.
     let store = open_store(&config)?;
-    let credential = credentials::read(&config, key.clone(), &*store)?.device;
+    let Credentials { device: credential, crls, .. } =
+        credentials::read(&config, key.clone(), Kept::stored(&*store))?;
     let identity = credential.identity.clone();
     let sdu = max_frame.saturating_sub(OVERHEAD).min(SDU);
     let (fetching, fetched_for) = (config.clone(), credential.clone());
@@ -204,6 +205,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let mut control =
         Control::new(procedure, table, (data.clone(), control_inbox), facts, key_log, reloader, began);
     control.beats(control_pulse);
+    control.takes(crls);
     service_manager::ready("running");
     Watchdog::serve(pulses)?;
     let result = control.run();

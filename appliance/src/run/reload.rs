@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use pc5_control::credential::LongTermKey;
 use pc5_control::group_owner::{Input, SharedTrust};
-use pc5_control::store::MemoryStore;
 
 use super::config::{self, Changes, Config};
-use super::credentials::{self, Roots};
+use super::credentials::{self, Kept, Roots};
 use super::log;
 
 /// What a reload compares with.
@@ -37,7 +36,7 @@ impl Reloader {
     /// What is wrong with the file, or with one that it names.
     pub(crate) fn read(&mut self) -> anyhow::Result<Reload> {
         let new = config::read(&self.running.source)?;
-        let read = credentials::read(&new, self.key.clone(), &MemoryStore::default())?;
+        let read = credentials::read(&new, self.key.clone(), Kept::held(&self.trust))?;
         let roots = credentials::roots(&new)?;
 
         let changes = self.running.changes(&new);

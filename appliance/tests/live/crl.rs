@@ -111,3 +111,30 @@ fn a_crl_past_its_time_refuses_joins_or_admits_them_within_grace_and_says_so() {
     go.await_members(2);
     assert_eq!(go.show("groups").unwrap()["groups"][0]["crl"], "fresh");
 }
+
+#[test]
+fn a_member_that_had_a_newer_crl_from_its_owner_starts_again_with_its_old_file() {
+    let Some(lab) = Lab::new("crl: old file") else { return };
+    let old = fs::read(lab.folder().join("pki/crl.pem")).unwrap();
+    fs::write(lab.folder().join("old.pem"), old).unwrap();
+    lab.issue("ue-9", "member");
+    let mut go = lab.owner("", "");
+    let mut ue = lab.ue(1);
+    let text = fs::read_to_string(&ue.config).unwrap();
+    fs::write(&ue.config, text.replace("pki/crl.pem", "old.pem")).unwrap();
+    lab.pc5(&["pki", "revoke", "pki", "ue-9"]);
+    go.start();
+    ue.start();
+    ue.await_joined();
+    let number = |s: &Value| s["runtime"]["crls"][0]["number"] == "2";
+    ue.await_show("runtime", number);
+    assert!(ue.stop(), "{}", ue.log());
+    ue.start();
+    ue.await_joined();
+    ue.await_show("runtime", number);
+    assert!(
+        ue.log().contains("old.pem: CRL number 1 is lower than 2, which is held: passed over"),
+        "{}",
+        ue.log()
+    );
+}

@@ -303,11 +303,13 @@ fn take_crl(device: &Device, store: &mut dyn Store, der: &[u8], now: Now, out: &
     };
     match installed {
         Ok(taken) => {
+            // What is held may not be kept yet: it came from a file at the start, or the store failed when it was taken in.
+            let kept = !taken.changed && store.crls().iter().any(|held| held == der);
+            // It counts already; that it is there after a restart is not sure when this fails, and told.
+            if !kept && let Err(e) = store.keep_crl(&taken.issuer, der) {
+                out.notice(Notice::StoreFailed(e.to_string()));
+            }
             if taken.changed {
-                // It counts already; that it is there after a restart is not sure then, and told.
-                if let Err(e) = store.keep_crl(&taken.issuer, der) {
-                    out.notice(Notice::StoreFailed(e.to_string()));
-                }
                 let mut issuer = [0; 8];
                 issuer.copy_from_slice(&taken.issuer[..8]);
                 out.notice(Notice::CrlTaken { issuer, number: taken.number });
