@@ -1,12 +1,9 @@
 //! UEs as bridges: a host behind each talks Ethernet through its TAP device, super-frames and checksums left to others.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
-
 use pc5_dataplane::io::netns::Namespace;
 
 use crate::lab::{GROUP, Lab, Node, Text, octets};
+use crate::traffic::there_and_back;
 
 /// A UE whose TAP device and a host's wire are ports of one bridge.
 struct Bridged {
@@ -63,23 +60,7 @@ fn hosts_behind_two_ues_talk_ethernet_with_offloads_on() {
 
     // Much more than a segment at a time, so that the sender's kernel makes super-frames of it, and back.
     let payload = octets(2 << 20);
-    let server = nodes[1].host.inside(|| TcpListener::bind("10.88.0.2:7001").unwrap()).unwrap();
-    let echo = std::thread::spawn(move || {
-        let (mut stream, _) = server.accept().unwrap();
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).unwrap();
-        stream.write_all(&all).unwrap();
-    });
-    let to = SocketAddr::from(([10, 88, 0, 2], 7_001));
-    let mut stream =
-        nodes[0].host.inside(|| TcpStream::connect_timeout(&to, Duration::from_secs(10))).unwrap().unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    stream.write_all(&payload).unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut back = Vec::new();
-    stream.read_to_end(&mut back).unwrap();
-    echo.join().unwrap();
-    assert!(back == payload, "{} of {} octets came back", back.len(), payload.len());
+    there_and_back(&nodes[0].host, &nodes[1].host, "10.88.0.2:7001", &payload);
 
     for node in &nodes {
         let runtime = node.ue.assert_adds_up();

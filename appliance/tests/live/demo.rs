@@ -1,12 +1,12 @@
 //! The demonstration: joining, traffic of ordinary programs, rekeying, eviction, and an owner that is killed and comes back.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::lab::{Lab, MULTICAST, Node, listener, octets, pc5, said, talker};
+use crate::traffic::there_and_back;
 use crate::wire::{Eavesdropper, readable};
 
 fn heard(socket: &UdpSocket, wanted: &[u8], patience: Duration) -> bool {
@@ -55,27 +55,7 @@ fn a_group_owner_and_three_ues_on_one_wire() {
 
     // Random octets by TCP through the owner's bridge, and back.
     let payload = octets(512 << 10);
-    let server = ues[1].space.inside(|| TcpListener::bind("10.77.0.2:7001").unwrap()).unwrap();
-    let echo = std::thread::spawn(move || {
-        let (mut stream, _) = server.accept().unwrap();
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).unwrap();
-        stream.write_all(&all).unwrap();
-    });
-    let mut stream = ues[0]
-        .space
-        .inside(|| {
-            TcpStream::connect_timeout(&SocketAddr::from(([10, 77, 0, 2], 7001)), Duration::from_secs(5))
-        })
-        .unwrap()
-        .unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(&payload).unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut back = Vec::new();
-    stream.read_to_end(&mut back).unwrap();
-    echo.join().unwrap();
-    assert!(back == payload, "{} of {} octets came back", back.len(), payload.len());
+    there_and_back(&ues[0].space, &ues[1].space, "10.77.0.2:7001", &payload);
 
     ues[2].start();
     go.await_show("members", |s| stations(s, 3));

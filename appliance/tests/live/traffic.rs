@@ -1,10 +1,34 @@
 //! Numbered datagrams at a steady rate, and who counts what arrives.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use pc5_dataplane::io::netns::Namespace;
+
+/// Octets by TCP from one space to an address in another, which sends them back.
+pub(crate) fn there_and_back(from: &Namespace, to: &Namespace, at: &str, payload: &[u8]) {
+    let at: SocketAddr = at.parse().unwrap();
+    let server = to.inside(|| TcpListener::bind(at).unwrap()).unwrap();
+    let echo = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        stream.write_all(&all).unwrap();
+    });
+    let connect = || TcpStream::connect_timeout(&at, Duration::from_secs(10));
+    let mut stream = from.inside(connect).unwrap().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(payload).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).unwrap();
+    echo.join().unwrap();
+    assert!(back == payload, "{} of {} octets came back", back.len(), payload.len());
+}
 
 /// Random octets that payloads are cut from: each datagram another piece.
 pub(crate) struct Pool(Vec<u8>);
