@@ -285,6 +285,9 @@ fn is_signalling(frame: &[u8]) -> bool {
     matches!(frame.get(14), Some(28..=30))
 }
 
+/// The stream that is sent to the group.
+const BY_GROUP: &str = "from the group";
+
 /// Traffic both ways past the attacker, and to the group.
 struct Streams {
     senders: Vec<Sender>,
@@ -295,7 +298,7 @@ impl Streams {
     fn new(ues: &[Node]) -> Self {
         let pool = Pool::new();
         let ways = [
-            ("from the group", 2u8, "10.77.0.255:7001", 1u8),
+            (BY_GROUP, 2u8, "10.77.0.255:7001", 1u8),
             ("to ue-1", 3, "10.77.0.1:7002", 1),
             ("from ue-1", 1, "10.77.0.2:7003", 2),
         ];
@@ -449,10 +452,15 @@ fn somebody_in_the_path_gets_nowhere() {
     assert!(bridged <= sent + 200, "{bridged} bridged of {sent} sent\n{}", story());
     for (name, receiver) in receivers {
         let a = receiver.stop();
-        // Between a joiner's taking the group key and the owner's hearing of it, group data comes by both ways, and one of
-        // them can be held back on the way for a while: some seconds at most, far from anything that was kept.
+        eprintln!("attacker: {name}: {a:?}");
         assert_eq!(a.altered, 0, "{name}: {a:?}");
-        assert!(a.repeated < 50 && a.late < 1_000, "{name}: {a:?}");
+        // What goes over a link comes once. Group data comes by link and by group where a change of the key excludes
+        // somebody, as each leave here does: it goes to every member over its link until its GROUP_KEY_ACK came, and to the
+        // group under the new key from the first. Nothing in a frame says which other one carries the same, so neither side
+        // could leave one out and lose nothing (go-mode.md section 5). One of the two can be held back on the way, some
+        // seconds at most, far from anything that was kept.
+        let (repeated, late) = if name == BY_GROUP { (50, 1_000) } else { (1, 1) };
+        assert!(a.repeated < repeated && a.late < late, "{name}: {a:?}");
     }
     // Quiet is quiet: nothing goes round.
     let ear = Eavesdropper::new(&eve);

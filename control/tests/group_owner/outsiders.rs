@@ -233,6 +233,20 @@ fn hints_use_no_grant_up() {
 }
 
 #[test]
+fn nobody_has_group_data_twice_where_nobody_is_excluded() {
+    let mut w = World::new(3, DELAY);
+    assert!(w.join_all());
+    // A join beside a live link, and a change of the key that all acknowledge before it.
+    w.order(member_id(1), Order::Join);
+    assert!(w.settle());
+    w.order(OWNER, Order::RekeyGroup(GROUP));
+    assert!(w.settle());
+    let told: Vec<_> = w.log.audiences.iter().map(|(by_link, _)| by_link).collect();
+    assert!(told.iter().all(|by_link| by_link.is_empty()), "{told:?}");
+    assert_eq!(w.owner().group_key(GROUP).unwrap().0, 2);
+}
+
+#[test]
 fn everybody_is_served_by_link_before_a_key_is_taken_away() {
     let mut w = World::new(4, DELAY);
     assert!(w.join_all());
