@@ -32,7 +32,7 @@ use crate::verdict::Verdict;
 use crate::window::Window;
 
 /// Own limits of receiving.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReceiveLimits {
     /// Width of replay windows, in SNs.
     pub window: u32,

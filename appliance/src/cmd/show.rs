@@ -201,8 +201,8 @@ fn runtime_text(out: &mut String, r: &Runtime) {
             p.refused.join(", ")
         ),
     );
-    for (name, mtu) in r.data.tun.iter().chain(&r.data.more_tuns) {
-        line("tun", format!("{name}, MTU {mtu}"));
+    for (name, mtu, link) in r.data.tun.iter().chain(&r.data.more_tuns) {
+        line("tun", format!("{name}, {link}, MTU {mtu}"));
     }
     for p in &r.data.ports {
         line(

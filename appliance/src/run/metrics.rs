@@ -135,6 +135,11 @@ pub(crate) fn text(screen: &Screen) -> String {
             page.counter("pc5_port_received_total", "Frames taken from the port.", &labels, received);
             page.counter("pc5_port_sent_total", "Frames that left by the port.", &labels, sent);
         }
+        if d.tun.is_some() {
+            let up = d.tun.iter().chain(&d.more_tuns).all(|(_, _, link)| link == "up");
+            let labels = [("traffic", "tun")];
+            page.gauge("pc5_port_up", "Whether the link is up.", &labels, f64::from(u8::from(up)));
+        }
         for w in &d.workers {
             let number = w.worker.to_string();
             let labels = [("worker", number.as_str())];

@@ -160,7 +160,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         let share = Share { worker, workers: config.workers };
         let engine = Engine::new(
             table.shared(),
-            EngineConfig { share, kernel: config.kernel, ..EngineConfig::default() },
+            EngineConfig { share, kernel: config.kernel, receive: config.receive },
         );
         let ports = (signalling.take(), port);
         let mut plane =

@@ -118,11 +118,11 @@ pub(crate) struct DataStatus {
     pub receiving_contexts: usize,
     /// A suite without integrity is in use: windows advise only.
     pub advisory_windows: bool,
-    /// TUN device and its MTU.
-    pub tun: Option<(String, usize)>,
+    /// TUN device, its MTU and the state of its link.
+    pub tun: Option<(String, usize, String)>,
     /// Those of further memberships.
     #[serde(default)]
-    pub more_tuns: Vec<(String, usize)>,
+    pub more_tuns: Vec<(String, usize, String)>,
     /// Inner addresses by member's Layer-2 id.
     pub stations: BTreeMap<String, Vec<String>>,
 }

@@ -54,12 +54,13 @@ struct Watch {
 impl Watch {
     fn look(&mut self, status: &DataStatus) -> Vec<Told> {
         let mut told = Vec::new();
-        for port in &status.ports {
-            let before = self.links.insert(port.name.clone(), port.link.clone());
-            let before = before.unwrap_or_else(|| "up".into());
-            if before != port.link {
-                let event = if port.link == "up" { "port_up" } else { "port_down" };
-                told.push((event, vec![("port", port.name.clone()), ("link", port.link.clone())]));
+        let ports = status.ports.iter().map(|port| (&port.name, &port.link));
+        let tuns = status.tun.iter().chain(&status.more_tuns).map(|(name, _, link)| (name, link));
+        for (name, link) in ports.chain(tuns) {
+            let before = self.links.insert(name.clone(), link.clone()).unwrap_or_else(|| "up".into());
+            if before != *link {
+                let event = if link == "up" { "port_up" } else { "port_down" };
+                told.push((event, vec![("port", name.clone()), ("link", link.clone())]));
             }
         }
         let drops = status.drops();
@@ -104,5 +105,17 @@ mod tests {
             assert_eq!(events("up", 3_000), [""; 0]);
         }
         assert_eq!(events("up", 4_000), ["drops"]);
+    }
+
+    #[test]
+    fn a_device_that_goes_down_is_told() {
+        let mut watch = Watch::default();
+        let tun = |link: &str| DataStatus {
+            tun: Some(("pc5".into(), 1_477, link.into())),
+            ..DataStatus::default()
+        };
+        assert!(watch.look(&tun("up")).is_empty());
+        let told = watch.look(&tun("down"));
+        assert_eq!(told, [("port_down", vec![("port", "pc5".to_owned()), ("link", "down".to_owned())])]);
     }
 }

@@ -205,19 +205,24 @@ impl Node {
 
     /// Ends it as an operator does; whether it ended well.
     pub(crate) fn stop(&mut self) -> bool {
-        let Some(mut child) = self.process.take() else { return false };
-        let pid = child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        let Some(pid) = self.pid() else { return false };
+        Command::new("kill").args(["-TERM", &pid.to_string()]).status().unwrap();
+        self.await_end() == Some(0)
+    }
+
+    /// Its exit code, once it ended; it is made to in the end.
+    pub(crate) fn await_end(&mut self) -> Option<i32> {
+        let mut child = self.process.take()?;
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(6) {
             if let Some(status) = child.try_wait().unwrap() {
-                return status.success();
+                return status.code();
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         let _ = child.kill();
         let _ = child.wait();
-        false
+        None
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {

@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacker;
+mod backlog;
 mod bridged;
 mod compromise;
 mod crl;
 mod demo;
+mod device;
 mod enrolment;
 mod flood;
 mod kill;

@@ -32,6 +32,12 @@ pub enum IoError {
         /// Why not.
         source: io::Error,
     },
+    /// A TUN or TAP device was removed by somebody else.
+    #[error("{name}: the device was removed; it is made when pc5 starts: start it again")]
+    DeviceGone {
+        /// The device.
+        name: String,
+    },
     /// A setting that cannot be.
     #[error("{name}: {reason}")]
     Setting {

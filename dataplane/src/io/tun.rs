@@ -10,10 +10,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
+use socket2::{Domain, Socket, Type};
 
 use super::error::{IoError, Step};
-use super::socket::{SendError, wait_for};
-use super::{PortCounters, TxOutcome};
+use super::socket::{SendError, is_silence, wait_for};
+use super::{Interface, Link, PortCounters, TxOutcome};
 use crate::batch::{Batch, Meta, limits};
 use crate::ids::{Lcid, SduType};
 use crate::pdu::{Address, spec};
@@ -52,10 +53,11 @@ pub const fn fitting_mtu(max_frame: usize, suite: Suite, kind: Kind) -> usize {
 
 /// A TUN or TAP device, removed when dropped.
 pub struct Tun {
-    name: String,
+    interface: Interface,
     kind: Kind,
-    mtu: usize,
     file: File,
+    /// For asking about the interface.
+    socket: Socket,
     buffer: Vec<u8>,
     /// Octets in the buffer that no batch had room for.
     held: Option<usize>,
@@ -78,13 +80,16 @@ impl Tun {
         let name = sys::make_tun(file.as_fd(), name, kind == Kind::Ethernet)
             .map_err(IoError::open(name, Step::Device))?;
         sys::bring_up(&name, mtu).map_err(IoError::open(&name, Step::Interface))?;
+        let socket =
+            Socket::new(Domain::UNIX, Type::DGRAM, None).map_err(IoError::open(&name, Step::Socket))?;
+        let interface = Interface::find_through(socket.as_fd(), &name)?;
         let buffer = vec![0; mtu + spec::ETHERNET_HEADER_LEN + spec::TAG_LEN];
-        Ok(Self { name, kind, mtu, file, buffer, held: None, counters: PortCounters::default() })
+        Ok(Self { interface, kind, file, socket, buffer, held: None, counters: PortCounters::default() })
     }
 
     /// Name of the device.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.interface.name
     }
 
     /// What it carries.
@@ -94,7 +99,12 @@ impl Tun {
 
     /// Its MTU.
     pub fn mtu(&self) -> usize {
-        self.mtu
+        self.interface.mtu
+    }
+
+    /// Whether programs can use it now.
+    pub fn link(&self) -> Link {
+        self.interface.link_through(self.socket.as_fd())
     }
 
     /// Becomes readable when there is something to read.
@@ -111,7 +121,7 @@ impl Tun {
     /// one for `wait` at most.
     ///
     /// # Errors
-    /// The device can no longer be used.
+    /// [`IoError::DeviceGone`]; or it can no longer be used.
     pub fn rx(
         &mut self,
         batch: &mut Batch,
@@ -121,8 +131,7 @@ impl Tun {
         let before = batch.len();
         self.fill(batch, &mut route)?;
         if batch.len() == before && !wait.is_zero() {
-            wait_for(self.file.as_fd(), PollFlags::IN, wait)
-                .map_err(IoError::broken(&self.name, Step::Receive))?;
+            wait_for(self.file.as_fd(), PollFlags::IN, wait).map_err(|e| self.broken(Step::Receive, e))?;
             self.fill(batch, &mut route)?;
         }
         Ok(batch.len() - before)
@@ -139,8 +148,9 @@ impl Tun {
                 None if batch.is_full_for(self.buffer.len()) => return Ok(()),
                 None => match self.file.read(&mut self.buffer) {
                     Ok(n) => n,
-                    Err(e) if is_silence(&e) => return Ok(()),
-                    Err(e) => return Err(IoError::broken(&self.name, Step::Receive)(e)),
+                    // A device that is down answers with an input error.
+                    Err(e) if is_silence(&e) || e.raw_os_error() == Some(libc::EIO) => return Ok(()),
+                    Err(e) => return Err(self.broken(Step::Receive, e)),
                 },
             };
             let sdu = &self.buffer[..n];
@@ -164,7 +174,7 @@ impl Tun {
     /// counted.
     ///
     /// # Errors
-    /// The device can no longer be used.
+    /// [`IoError::DeviceGone`]; or it can no longer be used.
     pub fn tx(&mut self, batch: &Batch) -> Result<TxOutcome, IoError> {
         let mut outcome = TxOutcome::default();
         for (i, slot) in batch.slots().iter().enumerate() {
@@ -181,18 +191,22 @@ impl Tun {
                     // What is no IP packet, the kernel calls so; a member that sends such is no reason to stop.
                     SendError::Other if e.kind() == ErrorKind::InvalidInput => outcome.no_address += 1,
                     SendError::Other if e.raw_os_error() == Some(libc::EIO) => outcome.link_down += 1,
-                    SendError::Other => return Err(IoError::broken(&self.name, Step::Send)(e)),
+                    SendError::Other => return Err(self.broken(Step::Send, e)),
                 },
             }
         }
         self.counters.tx.add(&outcome);
         Ok(outcome)
     }
-}
 
-/// A device that is down answers with an input error.
-fn is_silence(e: &io::Error) -> bool {
-    super::socket::is_silence(e) || matches!(e.raw_os_error(), Some(libc::EIO | libc::EBADFD))
+    /// While a device is being removed the system says once that its memory is not there.
+    fn broken(&self, step: Step, e: io::Error) -> IoError {
+        let name = self.interface.name.clone();
+        match e.raw_os_error() {
+            Some(libc::EBADFD | libc::EFAULT) => IoError::DeviceGone { name },
+            _ => IoError::Broken { name, step, source: e },
+        }
+    }
 }
 
 const _: () = assert!(limits::MAX_DATA > 65_535, "an SDU of any MTU fits a batch");

@@ -18,9 +18,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use pc5_control::credential::Freshness;
 use pc5_control::files::FileKind;
+use pc5_dataplane::ReceiveLimits;
 use pc5_dataplane::cipher::Kernel;
 use pc5_dataplane::crypto;
 use pc5_dataplane::suite::Suite;
+use pc5_dataplane::window::limits::MAX_WIDTH;
 use serde::Deserialize;
 
 use super::privileges::{Files, User};
@@ -45,6 +47,13 @@ pub(crate) const ADMIN_SOCKET: &str = "/run/pc5/admin.sock";
 
 const MAX_WORKERS: u64 = 64;
 
+/// SNs of a replay window. PC5-S is opened before the data that waits in the port's ring, and shares SNs and window with it: what
+/// waits there must not be too old for that.
+const REPLAY_WINDOW: u32 = MAX_WIDTH;
+
+/// PTK contexts of a sender.
+const MAX_KEPT_PTKS: u64 = 64;
+
 /// A checked configuration.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Config {
@@ -56,6 +65,8 @@ pub(crate) struct Config {
     pub workers: usize,
     /// A kernel tier for every suite that has it; none: the highest of this machine.
     pub kernel: Option<Kernel>,
+    /// Windows and budgets of every worker's engine.
+    pub receive: ReceiveLimits,
     /// Path of the admin socket.
     pub admin: PathBuf,
     /// File of the durable state; none: in memory.
@@ -111,6 +122,8 @@ struct File {
     metrics: Option<String>,
     workers: Option<u64>,
     kernel: Option<String>,
+    replay_window: Option<u64>,
+    kept_ptks: Option<u64>,
     port: PortFile,
     credential: CredentialFile,
     #[serde(default)]
@@ -189,6 +202,7 @@ impl Checker<'_> {
             }
         };
         let kernel = file.kernel.as_deref().and_then(|name| self.kernel(name));
+        let receive = self.receive(&file);
         let admin = self.base.join(file.admin.unwrap_or_else(|| ADMIN_SOCKET.into()));
         let user = file.user.as_deref().and_then(|text| {
             let found = User::named(text);
@@ -292,6 +306,7 @@ impl Checker<'_> {
             source: PathBuf::new(),
             workers,
             kernel,
+            receive,
             user,
             admin,
             state,
@@ -305,6 +320,22 @@ impl Checker<'_> {
             metrics,
             station: station?,
         })
+    }
+
+    /// What receiving may take. Source: design of the frame format, section 4: a window of 1,024 to 32,768 SNs, 4 PTK contexts.
+    fn receive(&mut self, file: &File) -> ReceiveLimits {
+        let mut limits = ReceiveLimits { window: REPLAY_WINDOW, ..ReceiveLimits::default() };
+        match file.replay_window {
+            None => {}
+            Some(n) if (64..=u64::from(MAX_WIDTH)).contains(&n) => limits.window = n as u32,
+            Some(n) => self.wrong("replay_window", n, format_args!("write 64 to {MAX_WIDTH} SNs")),
+        }
+        match file.kept_ptks {
+            None => {}
+            Some(n) if (1..=MAX_KEPT_PTKS).contains(&n) => limits.kept_ptks = n as usize,
+            Some(n) => self.wrong("kept_ptks", n, format_args!("write 1 to {MAX_KEPT_PTKS}")),
+        }
+        limits
     }
 
     /// A kernel tier that some suite has on this machine.

@@ -51,6 +51,7 @@ impl Config {
         c.applies(self.log != new.log, "log");
         c.waits(self.workers != new.workers, "workers");
         c.waits(self.kernel != new.kernel, "kernel");
+        c.waits(self.receive != new.receive, "replay_window or kept_ptks");
         c.waits(self.user != new.user, "user");
         c.waits(self.admin != new.admin, "admin");
         c.waits(self.state != new.state, "state");

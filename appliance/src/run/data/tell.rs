@@ -6,6 +6,7 @@ use std::time::Instant;
 use crossbeam::channel::TrySendError;
 use pc5_dataplane::ids::Lcid;
 use pc5_dataplane::io::Link;
+use pc5_dataplane::io::tun::Tun;
 use pc5_dataplane::keys::Event;
 use pc5_dataplane::verdict::Verdict;
 
@@ -78,10 +79,7 @@ impl DataPlane {
         let mut ports = Vec::new();
         let own = [("signalling", self.signalling_port.as_mut()), ("data", Some(&mut self.data_port))];
         for (traffic, port) in own.into_iter().filter_map(|(traffic, port)| Some((traffic, port?))) {
-            let link = match port.link() {
-                Link::Up => "up".to_owned(),
-                other => format!("{other:?}").to_lowercase(),
-            };
+            let link = text(port.link());
             let counters = port.counters();
             ports.push(PortStatus::new(port.name(), traffic, link, port.max_frame(), counters));
         }
@@ -100,7 +98,10 @@ impl DataPlane {
                 stations.values_mut().for_each(|list| list.sort());
                 Vec::new()
             }
-            Role::Ue(ues) => ues.iter().map(|ue| (ue.tun.name().to_owned(), ue.tun.mtu())).collect(),
+            Role::Ue(ues) => {
+                let told = |tun: &Tun| (tun.name().to_owned(), tun.mtu(), text(tun.link()));
+                ues.iter().map(|ue| told(&ue.tun)).collect()
+            }
         }
         .into_iter();
         let worker = WorkerStatus {
@@ -133,4 +134,8 @@ impl DataPlane {
             stations,
         }
     }
+}
+
+fn text(link: Link) -> String {
+    format!("{link:?}").to_lowercase()
 }
