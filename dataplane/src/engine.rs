@@ -82,6 +82,15 @@ impl Engine {
     /// The kernel that was asked for cannot serve a suite of a new key.
     pub fn protect(&mut self, batch: &mut Batch, now: Now) -> Result<(), KernelError> {
         self.follow(now)?;
+        self.protect_as_followed(batch)
+    }
+
+    /// [`Self::protect`] under the keys of the last [`Self::follow`] or [`Self::open`], for who has decided something since that
+    /// hangs on them.
+    ///
+    /// # Errors
+    /// As [`Self::protect`].
+    pub fn protect_as_followed(&mut self, batch: &mut Batch) -> Result<(), KernelError> {
         for burst in bursts(batch) {
             stages::reserve(batch, burst, &mut self.senders, &mut self.ciphers, &mut self.events)?;
             stages::seal(batch, &self.ciphers);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use pc5_control::credential::Identity;
 use pc5_control::group_owner::{Input, Outgoing};
 use pc5_dataplane::ids::{GroupId, Layer2Id, PgkId};
 use pc5_dataplane::keys::{Event, Floor};
@@ -27,12 +26,6 @@ pub(crate) mod limits {
 pub(crate) enum ToData {
     /// Send PC5-S.
     Send(Outgoing),
-    /// Owner: a member's link is confirmed.
-    Joined { owner: Layer2Id, member: Layer2Id, identity: Identity },
-    /// Owner: a member's link ended.
-    Left { owner: Layer2Id, member: Layer2Id },
-    /// Owner: whom group data reaches over links.
-    Audience { group: GroupId, by_link: Vec<Layer2Id> },
     /// Owner: a group is sent under another key.
     Changed { group: GroupId },
     /// UE: where the data of one membership goes, or that it has no link.
@@ -131,10 +124,8 @@ impl DataHandle {
             ToData::Status(reply) => return self.tell_all(|| ToData::Status(reply.clone())),
             ToData::Changed { group } => return self.tell_all(|| ToData::Changed { group: *group }),
             ToData::Stop => return self.tell_all(|| ToData::Stop),
-            // The bridge is one for all; a UE has one worker.
-            ToData::Joined { .. } | ToData::Left { .. } | ToData::Audience { .. } | ToData::Uplink { .. } => {
-                0
-            }
+            // A UE has one worker.
+            ToData::Uplink { .. } => 0,
         };
         if let Some(worker) = self.0.get(worker) {
             worker.tell(message);

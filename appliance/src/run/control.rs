@@ -22,6 +22,7 @@ use pc5_dataplane::keys::table::KeyTable;
 use tracing::{debug, error, info, warn};
 
 pub(crate) use self::procedure::{Kind, Membership, Procedure};
+use super::bridge::Bridge;
 use super::channels::{ControlInbox, DataHandle, ToControl, ToData};
 use super::events::{self, Events};
 use super::keylog::KeyLog;
@@ -56,6 +57,8 @@ pub(crate) struct Facts {
     pub refused: Vec<String>,
     /// Which processors do the kernel's work of receiving.
     pub steering: String,
+    /// At an owner: what it tells of its members.
+    pub bridge: Option<Bridge>,
     /// Whom this device believes.
     pub trust: SharedTrust,
     /// How it stands with the home network, where one is configured.
@@ -293,13 +296,11 @@ impl Control {
     }
 
     fn notice(&mut self, notice: Notice) {
-        let owner = matches!(self.procedure, Procedure::Owner(_));
         match &notice {
             Notice::Joined { group, local, peer, identity, suite, .. } => {
                 info!(%group, %peer, %identity, %suite, "joined");
-                if owner {
-                    let identity = identity.clone();
-                    self.data.tell(ToData::Joined { owner: *local, member: *peer, identity });
+                if let Some(bridge) = &self.facts.bridge {
+                    bridge.join(*local, *peer, identity);
                 } else {
                     self.uplinks.insert(*local, (*peer, identity.clone()));
                     self.data.tell(ToData::Uplink { local: *local, owner: Some(*peer) });
@@ -307,8 +308,8 @@ impl Control {
             }
             Notice::Ended { group, local, peer, identity, why } => {
                 info!(%group, %peer, %identity, ?why, "link ended");
-                if owner {
-                    self.data.tell(ToData::Left { owner: *local, member: *peer });
+                if let Some(bridge) = &self.facts.bridge {
+                    bridge.leave(*local, *peer);
                 } else if *why != Ended::Replaced
                     && self.uplinks.get(local).is_some_and(|(owner, _)| owner == peer)
                 {
@@ -318,11 +319,14 @@ impl Control {
                 }
             }
             Notice::Audience { group, by_link, .. } => {
-                self.data.tell(ToData::Audience { group: *group, by_link: by_link.clone() });
+                // At once: the key that makes copies needed is published after this.
+                if let Some(bridge) = &self.facts.bridge {
+                    bridge.set_by_link(*group, by_link.iter().copied());
+                }
             }
             Notice::GroupKey { group, epoch, pgk_id, exclusive } => {
                 info!(%group, epoch, pgk_id = pgk_id.0, exclusive, "group key");
-                if owner {
+                if self.facts.bridge.is_some() {
                     self.data.tell(ToData::Changed { group: *group });
                 }
             }

@@ -148,6 +148,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let (roles, procedure, groups) =
         station(config.station.clone(), credential, store, (devices, group_keys), sdu, config.workers)?;
 
+    let bridge = roles.first().and_then(data::Role::bridge).cloned();
     let table = KeyTable::new();
     let (data, inboxes) = channels::to_data(config.workers)?;
     let (control, control_inbox) = channels::to_control();
@@ -198,6 +199,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         way,
         refused,
         steering: steering.standing().to_string(),
+        bridge,
         trust,
         network,
         events,

@@ -11,12 +11,18 @@ use super::{DataPlane, Role, Which};
 use crate::run::bridge::{Route, View};
 
 impl DataPlane {
-    /// Finds the way of opened SDUs. Says whether something in the batch is to be sent on.
-    pub(super) fn route(&mut self) -> anyhow::Result<bool> {
-        let mut view = match &self.role {
+    /// What an owner's bridge knows now. Control tells the bridge who needs copies before it publishes the key that makes them
+    /// needed: a view that is taken after the engine followed the keys misses nobody.
+    pub(super) fn view(&self) -> Option<View> {
+        match &self.role {
             Role::Owner(bridge) => Some(bridge.view()),
             Role::Ue(_) => None,
-        };
+        }
+    }
+
+    /// Finds the way of opened SDUs. Says whether something in the batch is to be sent on.
+    pub(super) fn route(&mut self) -> anyhow::Result<bool> {
+        let mut view = self.view();
         let mut forward = false;
         for i in 0..self.batch.len() {
             let slot = self.batch.slots()[i];
@@ -39,8 +45,11 @@ impl DataPlane {
                 Route::Taken => self.bridged.count(Verdict::Accepted),
                 Route::Member(member) => forward |= self.pass_on(i, Address::link(member, owner)),
                 Route::Group(group) => {
-                    self.copy_to_links(i, owner, view)?;
-                    forward |= self.pass_on(i, Address::group(group, owner));
+                    let address = Address::group(group, owner);
+                    if Share::owner(address, self.share.workers) == self.share.worker {
+                        self.copy_to_links(i, owner, slot.address.source(), view)?;
+                    }
+                    forward |= self.pass_on(i, address);
                 }
             }
         }
@@ -98,7 +107,8 @@ impl DataPlane {
         let worker = Share::owner(address, self.share.workers);
         if worker != self.share.worker {
             let slot = self.batch.slots()[i];
-            let sdu = Sdu { address, lcid: slot.lcid, sdu_type: slot.sdu_type, copy: false };
+            let group_from = address.is_group().then(|| slot.address.source());
+            let sdu = Sdu { address, lcid: slot.lcid, sdu_type: slot.sdu_type, group_from, copy: false };
             self.mail.add(worker, Item::Sdu(sdu), self.batch.data(i));
             return false;
         }
@@ -108,14 +118,21 @@ impl DataPlane {
         true
     }
 
-    /// Group data for members that have not got the key in use, one by one.
-    fn copy_to_links(&mut self, i: usize, owner: Layer2Id, view: &View) -> anyhow::Result<()> {
+    /// Group data of one member for others that have not got the key in use, one by one.
+    pub(super) fn copy_to_links(
+        &mut self,
+        i: usize,
+        owner: Layer2Id,
+        from: Layer2Id,
+        view: &View,
+    ) -> anyhow::Result<()> {
         let slot = self.batch.slots()[i];
-        for member in view.copies(owner, slot.address.source()) {
+        for member in view.copies(owner, from) {
             let address = Address::link(member, owner);
             let worker = Share::owner(address, self.share.workers);
             if worker != self.share.worker {
-                let sdu = Sdu { address, lcid: slot.lcid, sdu_type: slot.sdu_type, copy: true };
+                let sdu =
+                    Sdu { address, lcid: slot.lcid, sdu_type: slot.sdu_type, group_from: None, copy: true };
                 self.mail.add(worker, Item::Sdu(sdu), self.batch.data(i));
                 continue;
             }
@@ -130,7 +147,7 @@ impl DataPlane {
         Ok(())
     }
 
-    fn send_copies(&mut self) -> anyhow::Result<()> {
+    pub(super) fn send_copies(&mut self) -> anyhow::Result<()> {
         if self.copies.is_empty() {
             return Ok(());
         }

@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use pc5_dataplane::ids::{Lcid, SduType};
+use pc5_dataplane::ids::{Layer2Id, Lcid, SduType};
 use pc5_dataplane::pdu::Address;
 
 use crate::run::channels::Waker;
@@ -28,6 +28,8 @@ pub(super) struct Sdu {
     pub address: Address,
     pub lcid: Lcid,
     pub sdu_type: SduType,
+    /// Whose it is, if it goes to a group: who seals it sees to the copies for others.
+    pub group_from: Option<Layer2Id>,
     /// One of several copies of a group SDU, which is accounted for apart.
     pub copy: bool,
 }
@@ -160,13 +162,12 @@ impl Door {
 
 #[cfg(test)]
 mod tests {
-    use pc5_dataplane::ids::Layer2Id;
-
     use super::*;
 
     fn sdu(copy: bool) -> Item {
         let (a, b) = (Layer2Id::from_octets([0, 0, 1]), Layer2Id::from_octets([0, 0, 2]));
-        Item::Sdu(Sdu { address: Address::link(a, b), lcid: Lcid::USER, sdu_type: SduType::Ip, copy })
+        let address = Address::link(a, b);
+        Item::Sdu(Sdu { address, lcid: Lcid::USER, sdu_type: SduType::Ip, group_from: None, copy })
     }
 
     #[test]

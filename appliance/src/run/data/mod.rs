@@ -67,6 +67,16 @@ pub(crate) enum Role {
     Ue(Vec<UeData>),
 }
 
+impl Role {
+    /// Where an owner's members are known.
+    pub(crate) fn bridge(&self) -> Option<&Bridge> {
+        match self {
+            Self::Owner(bridge) => Some(bridge),
+            Self::Ue(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Which {
     Signalling,
@@ -283,21 +293,6 @@ impl DataPlane {
                         self.batch.slots_mut()[i].key_id = out.under.map_or(0, |id| id.get());
                     }
                 }
-                ToData::Joined { owner, member, identity } => {
-                    if let Role::Owner(bridge) = &self.role {
-                        bridge.join(owner, member, &identity);
-                    }
-                }
-                ToData::Left { owner, member } => {
-                    if let Role::Owner(bridge) = &self.role {
-                        bridge.leave(owner, member);
-                    }
-                }
-                ToData::Audience { group, by_link } => {
-                    if let Role::Owner(bridge) = &self.role {
-                        bridge.set_by_link(group, by_link);
-                    }
-                }
                 ToData::Changed { group } => self.begin_marks(group),
                 ToData::Uplink { local, owner } => {
                     if let Role::Ue(ues) = &mut self.role
@@ -322,8 +317,17 @@ impl DataPlane {
         Ok(go_on)
     }
 
-    /// Seals and sends what is in the batch, and empties it.
+    /// Seals under the newest keys and sends what is in the batch, and empties it.
     fn send(&mut self, which: Which) -> anyhow::Result<()> {
+        if !self.batch.is_empty() {
+            let now = self.now();
+            self.engine.follow(now)?;
+        }
+        self.send_routed(which)
+    }
+
+    /// The same under the keys that were the newest when its way was decided: who gets copies over links hangs on them.
+    fn send_routed(&mut self, which: Which) -> anyhow::Result<()> {
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -334,8 +338,7 @@ impl DataPlane {
 
     fn seal_and_send(&mut self, which: Which) -> anyhow::Result<()> {
         let began = Instant::now();
-        let now = self.now();
-        self.engine.protect(&mut self.batch, now)?;
+        self.engine.protect_as_followed(&mut self.batch)?;
         self.timed(Stage::Seal, began, self.batch.len());
         let began = Instant::now();
         let port = match (which, &mut self.signalling_port) {
@@ -430,20 +433,28 @@ impl DataPlane {
             let Some(parcel) = self.mail.fetch() else { return Ok(()) };
             self.batch.clear();
             let mut origins = Vec::new();
+            let now = self.now();
+            self.engine.follow(now)?;
+            let view = self.view();
             for (item, octets) in parcel.items() {
                 match item {
                     Item::Sdu(sdu) => {
                         if self.batch.is_full_for(octets.len()) {
-                            self.send(Which::Data)?;
+                            self.send_routed(Which::Data)?;
                         }
                         // The batch was emptied for it.
-                        let _ =
+                        let pushed =
                             self.batch.push_sdu(sdu.address, sdu.lcid, sdu.sdu_type, octets, Meta::default());
+                        if let (Some(i), Some(from), Some(view)) = (pushed, sdu.group_from, &view) {
+                            self.copy_to_links(i, sdu.address.source(), from, view)?;
+                        }
                     }
                     Item::Frame(origin) => origins.push((origin, octets)),
                 }
             }
-            self.send(Which::Data)?;
+            self.send_copies()?;
+            self.post();
+            self.send_routed(Which::Data)?;
             self.taken_over += origins.len() as u64;
             for chunk in origins.chunks(limits::BATCH / 2) {
                 self.batch.clear();
@@ -491,7 +502,7 @@ impl DataPlane {
         let forward = self.route()?;
         self.post();
         self.timed(Stage::Route, began, frames);
-        if forward { self.send(Which::Data) } else { Ok(()) }
+        if forward { self.send_routed(Which::Data) } else { Ok(()) }
     }
 }
 
