@@ -42,6 +42,9 @@ pub(crate) fn serve(data: DataHandle, events: Events) -> io::Result<()> {
     Ok(())
 }
 
+/// State of a link that carries frames.
+const UP: &str = "up";
+
 type Told = (&'static str, Vec<(&'static str, String)>);
 
 #[derive(Default)]
@@ -56,11 +59,19 @@ impl Watch {
         let mut told = Vec::new();
         let ports = status.ports.iter().map(|port| (&port.name, &port.link));
         let tuns = status.tun.iter().chain(&status.more_tuns).map(|(name, _, link)| (name, link));
+        // Data and PC5-S have sockets of their own on one interface, which need not see it go and come at once.
+        let mut links = BTreeMap::<&str, &str>::new();
         for (name, link) in ports.chain(tuns) {
-            let before = self.links.insert(name.clone(), link.clone()).unwrap_or_else(|| "up".into());
-            if before != *link {
-                let event = if link == "up" { "port_up" } else { "port_down" };
-                told.push((event, vec![("port", name.clone()), ("link", link.clone())]));
+            let known = links.entry(name).or_insert(link);
+            if *known == UP {
+                *known = link;
+            }
+        }
+        for (name, link) in links {
+            let before = self.links.insert(name.to_owned(), link.to_owned());
+            if before.as_deref().unwrap_or(UP) != link {
+                let event = if link == UP { "port_up" } else { "port_down" };
+                told.push((event, vec![("port", name.to_owned()), ("link", link.to_owned())]));
             }
         }
         let drops = status.drops();
@@ -85,9 +96,10 @@ mod tests {
     use super::*;
     use crate::run::status::PortStatus;
 
-    fn status(link: &str, forged: u64) -> DataStatus {
-        let port = PortStatus { name: "p".into(), link: link.into(), ..PortStatus::default() };
-        DataStatus { ports: vec![port], opened: [("forged".into(), forged)].into(), ..DataStatus::default() }
+    fn status(links: &str, forged: u64) -> DataStatus {
+        let port = |link: &str| PortStatus { name: "p".into(), link: link.into(), ..PortStatus::default() };
+        let ports = links.split(' ').map(port).collect();
+        DataStatus { ports, opened: [("forged".into(), forged)].into(), ..DataStatus::default() }
     }
 
     #[test]
@@ -97,7 +109,8 @@ mod tests {
             watch.look(&status(link, forged)).into_iter().map(|(event, _)| event).collect()
         };
         assert_eq!(events("up", 0), [""; 0]);
-        assert_eq!(events("down", 10), ["port_down"]);
+        assert_eq!(events("down up", 10), ["port_down"]);
+        assert_eq!(events("up down", 10), [""; 0], "one interface, down for the other socket still");
         assert_eq!(events("down", 20), [""; 0]);
         assert_eq!(events("up", 1_020), ["port_up", "drops"]);
         assert_eq!(events("up", 3_000), [""; 0], "told a moment ago");
