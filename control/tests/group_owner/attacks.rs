@@ -16,7 +16,7 @@ use pc5_control::group_owner::{
 use pc5_control::policy::{MemberPolicy, OwnerPolicy};
 use pc5_control::reject::Reject;
 use pc5_control::store::{MemoryStore, Store};
-use pc5_dataplane::ids::{Layer2Id, Lcid};
+use pc5_dataplane::ids::{GroupId, Layer2Id, Lcid};
 use pc5_dataplane::pdu::Destination;
 
 use super::world::*;
@@ -436,6 +436,8 @@ fn a_flood_of_joins_is_bounded_and_members_come_through() {
     }
     w.run_for(Duration::from_millis(10));
     assert_eq!(w.owner().half_open(), 64);
+    let other = GroupId::from_octets([0xF0, 0, 2]);
+    assert_eq!([GROUP, other].map(|group| w.owner().joining(group)), [64, 0]);
     assert_eq!(sent_to(&w, 0x82), 64);
     assert!(sent_to(&w, 0x81) > 1_000);
 

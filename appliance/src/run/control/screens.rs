@@ -56,7 +56,7 @@ impl Control {
             state: "served".into(),
             epoch: owner.group_key(group).map_or(0, |(epoch, _)| epoch),
             members: owner.members(now).filter(|m| m.group == group).count(),
-            joining: owner.half_open(),
+            joining: owner.joining(group),
             by_link: owner.served_by_link(group).len(),
             evicted: owner.evicted(group).iter().map(Identity::to_string).collect(),
             crl: crl.clone(),

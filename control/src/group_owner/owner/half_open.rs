@@ -59,6 +59,11 @@ impl HalfOpenJoins {
         self.of.get(&source).map_or(&[], Vec::as_slice)
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Takes one out for as long as it is worked on: [`Self::put_back`] follows.
     pub(super) fn lift(&mut self, source: Layer2Id, request: [u8; 32]) -> Option<HalfOpen> {
         let list = self.of.get_mut(&source)?;

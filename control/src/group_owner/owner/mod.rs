@@ -233,9 +233,15 @@ impl Owner {
         self.started && self.groups.values().all(Group::is_settled)
     }
 
-    /// Joins that have not come to their end.
+    /// Joins that have not come to their end, of all groups.
     pub fn half_open(&self) -> usize {
         self.core.half_open
+    }
+
+    /// Those of one group.
+    pub fn joining(&self, group: GroupId) -> usize {
+        let g = self.groups.values().find(|g| g.policy.group == group);
+        g.map_or(0, |g| g.half_open.len())
     }
 
     /// Messages of which parts are wanting.
