@@ -83,6 +83,24 @@ fn a_device_enrols_with_curl() {
         );
         assert!(ok && text.contains("CN = ue-1"), "{text}");
         pki(folder, "check c.pem --root 001-01=home/ca.pem --crl home/crl.pem --group a0b0c0");
+        // OpenSSL completes the chain that it shows from --cacert: the root comes along.
+        let renew = || {
+            sh(
+                folder,
+                &format!(
+                    "{est}/simplereenroll --cert c.pem --key k -H 'Content-Type: application/pkcs10' \
+                     --data-binary @r > out && openssl base64 -d < out \
+                     | openssl pkcs7 -inform DER -print_certs > d.pem; cat d.pem out",
+                ),
+            )
+        };
+        let (ok, text) = renew();
+        assert!(ok && text.contains("CN = ue-1"), "{text}");
+        pki(folder, "check d.pem --root 001-01=home/ca.pem --crl home/crl.pem --group a0b0c0");
+        // What is revoked stays refused, the root beside it or not.
+        pki(folder, "revoke home --certificate c.pem");
+        let (ok, text) = renew();
+        assert!(text.contains("the certificate is revoked"), "{ok}: {text}");
     } else {
         eprintln!("skipped in part: curl or openssl is not installed");
     }

@@ -177,6 +177,7 @@ impl Server {
         };
         let folder = Folder::open(&self.config.folder)?;
         let root = self.root(&folder)?;
+        let chain = without_root(chain, &root);
         let forbidden = |e: &dyn std::fmt::Display| Fault::Forbidden(e.to_string());
         let entry = TrustEntry::new(folder.authority().plmn(), &root).map_err(|e| forbidden(&e))?;
         let clock = Clock { now: (self.world.now)(), floor: 0 };
@@ -215,6 +216,17 @@ impl Server {
         tracing::info!(identity = %request.identity, "certificate issued");
         Ok(std::iter::once(leaf).chain(folder.authority().chain().iter().cloned()).collect())
     }
+}
+
+/// The chain as the profile has it, root left out: TLS lets a client send the root as well, and OpenSSL does where it
+/// knows it. Source: RFC 8446 4.4.2.
+fn without_root<'a>(mut chain: &'a [Vec<u8>], root: &[u8]) -> &'a [Vec<u8>] {
+    while let [rest @ .., last] = chain
+        && last == root
+    {
+        chain = rest;
+    }
+    chain
 }
 
 type Shared = State<Arc<Server>>;
