@@ -8,6 +8,8 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use aes_gcm::aead::consts::U12;
@@ -43,6 +45,8 @@ pub struct Vault {
     path: PathBuf,
     header: Header,
     key: Zeroizing<[u8; 32]>,
+    /// Of what is on the disk; none: nothing is yet.
+    nonce: Option<[u8; 12]>,
     entries: BTreeMap<String, Zeroizing<Vec<u8>>>,
 }
 
@@ -55,6 +59,7 @@ pub enum VaultError {
         /// Which file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: std::io::Error,
     },
     /// There is a vault already.
@@ -68,6 +73,12 @@ pub enum VaultError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Another process wrote to it.
+    #[error("{0} was changed by somebody else meanwhile: nothing is written; try again")]
+    Changed(PathBuf),
+    /// Too short for a vault that is to withstand whoever has a copy.
+    #[error("a pass phrase of at least {MIN_PASS_PHRASE} octets is wanted, made by a program")]
+    PassPhrase,
     /// Wrong pass phrase, or the file was altered: not told apart.
     #[error("{0} does not open: wrong pass phrase, or altered")]
     Locked(PathBuf),
@@ -83,6 +94,17 @@ pub enum VaultError {
     /// argon2id refuses the parameters.
     #[error("cost parameters: {0}")]
     Cost(argon2::Error),
+}
+
+/// The pass phrase in a file: its octets without line ends at the end.
+///
+/// # Errors
+/// [`VaultError::Io`], also for a file that others than its owner may read.
+pub fn pass_phrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    let mut octets = files::SECRET.read(path).map_err(|error| VaultError::Io { path: path.into(), error })?;
+    let end = octets.iter().rposition(|o| !matches!(o, b'\n' | b'\r')).map_or(0, |at| at + 1);
+    octets.truncate(end);
+    Ok(octets)
 }
 
 #[derive(Clone, Copy)]
@@ -105,13 +127,43 @@ impl Vault {
         if path.exists() {
             return Err(VaultError::Exists(path.into()));
         }
+        Self::check_pass_phrase(pass_phrase)?;
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
         let header = Header { cost, salt };
         let key = header.key(pass_phrase)?;
-        let vault = Self { path: path.into(), header, key, entries: BTreeMap::new() };
+        let mut vault = Self { path: path.into(), header, key, nonce: None, entries: BTreeMap::new() };
         vault.save(rng)?;
         Ok(vault)
+    }
+
+    /// Opens a vault file, or makes an empty one where there is none.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::create`].
+    pub fn open_or_create<R: CryptoRng + ?Sized>(
+        path: &Path,
+        pass_phrase: &[u8],
+        cost: Cost,
+        rng: &mut R,
+    ) -> Result<Self, VaultError> {
+        match Self::open(path, pass_phrase) {
+            Err(VaultError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
+                Self::create(path, pass_phrase, cost, rng)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Whether a pass phrase is long enough for a new vault.
+    ///
+    /// # Errors
+    /// [`VaultError::PassPhrase`].
+    pub fn check_pass_phrase(pass_phrase: &[u8]) -> Result<(), VaultError> {
+        match pass_phrase.len() >= MIN_PASS_PHRASE {
+            true => Ok(()),
+            false => Err(VaultError::PassPhrase),
+        }
     }
 
     /// Opens a vault file.
@@ -129,7 +181,7 @@ impl Vault {
             .decrypt(&Nonce::<U12>::from(*nonce), Payload { msg: sealed, aad: front })
             .map_err(|_| VaultError::Locked(path.into()))?;
         let entries = decode(&Zeroizing::new(plain)).ok_or(form("entries malformed"))?;
-        Ok(Self { path: path.into(), header, key, entries })
+        Ok(Self { path: path.into(), header, key, nonce: Some(*nonce), entries })
     }
 
     /// A secret.
@@ -145,7 +197,7 @@ impl Vault {
     /// Stores a secret, replacing one of the same name. On the disk when this returns.
     ///
     /// # Errors
-    /// [`VaultError::Entry`], [`VaultError::Io`].
+    /// [`VaultError::Entry`], [`VaultError::Changed`], [`VaultError::Io`].
     pub fn put<R: CryptoRng + ?Sized>(
         &mut self,
         name: &str,
@@ -167,7 +219,7 @@ impl Vault {
     /// Forgets a secret. Off the disk when this returns; returns whether there was one.
     ///
     /// # Errors
-    /// [`VaultError::Io`].
+    /// [`VaultError::Changed`], [`VaultError::Io`].
     pub fn remove<R: CryptoRng + ?Sized>(&mut self, name: &str, rng: &mut R) -> Result<bool, VaultError> {
         let Some(secret) = self.entries.remove(name) else { return Ok(false) };
         self.save(rng).map(|()| true).inspect_err(|_| {
@@ -197,7 +249,7 @@ impl Vault {
         self.put(name, &key.to_pkcs8_der()?, rng)
     }
 
-    fn save<R: CryptoRng + ?Sized>(&self, rng: &mut R) -> Result<(), VaultError> {
+    fn save<R: CryptoRng + ?Sized>(&mut self, rng: &mut R) -> Result<(), VaultError> {
         let mut file = self.header.encode().to_vec();
         // Fresh for every save under this key; a vault is saved a few times in its life.
         let mut nonce = [0; 12];
@@ -208,8 +260,26 @@ impl Vault {
             .map_err(|_| VaultError::Entry)?;
         file.extend_from_slice(&nonce);
         file.extend_from_slice(&sealed);
-        files::replace(&self.path, &file, 0o600)
-            .map_err(|error| VaultError::Io { path: self.path.clone(), error })
+        self.write(&file)?;
+        self.nonce = Some(nonce);
+        Ok(())
+    }
+
+    /// What another process stored since this one opened the vault is not written over.
+    fn write(&self, file: &[u8]) -> Result<(), VaultError> {
+        let io = |error: std::io::Error| match error.kind() {
+            ErrorKind::AlreadyExists => VaultError::Exists(self.path.clone()),
+            _ => VaultError::Io { path: self.path.clone(), error },
+        };
+        let Some(nonce) = self.nonce else { return files::create(&self.path, file, 0o600).map_err(io) };
+        // Whoever else holds it writes another file and then lets go: what counts is what has the name afterwards.
+        let held = File::open(&self.path).map_err(io)?;
+        held.lock().map_err(io)?;
+        let now = files::VAULT.read(&self.path).map_err(io)?;
+        if now.get(HEADER_LEN..HEADER_LEN + nonce.len()) != Some(&nonce[..]) {
+            return Err(VaultError::Changed(self.path.clone()));
+        }
+        files::replace(&self.path, file, 0o600).map_err(io)
     }
 }
 
@@ -283,6 +353,7 @@ const MAX_MEMORY_KIB: u32 = 1 << 20;
 const MAX_PASSES: u32 = 64;
 const MAX_LANES: u32 = 16;
 const MAX_SECRET: usize = 1 << 16;
+const MIN_PASS_PHRASE: usize = 12;
 
 #[cfg(test)]
 mod tests {
@@ -297,7 +368,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vault");
         let key = SoftwareKey::generate(&mut rng());
-        let mut vault = Vault::create(&path, b"open sesame", CHEAP, &mut rng()).unwrap();
+        let mut vault = Vault::create(&path, b"open sesame, please", CHEAP, &mut rng()).unwrap();
         vault.put_key("certificate", &key, &mut rng()).unwrap();
         vault.put("gk", &[7; 32], &mut rng()).unwrap();
         vault.put("gone", b"x", &mut rng()).unwrap();
@@ -305,13 +376,16 @@ mod tests {
         assert!(!vault.remove("gone", &mut rng()).unwrap());
         drop(vault);
 
-        let vault = Vault::open(&path, b"open sesame").unwrap();
+        let vault = Vault::open(&path, b"open sesame, please").unwrap();
         assert_eq!(vault.names().collect::<Vec<_>>(), ["certificate", "gk"]);
         assert_eq!(vault.key("certificate").unwrap().public_key(), key.public_key());
         assert_eq!(vault.get("gk"), Some(&[7; 32][..]));
         assert!(matches!(vault.key("gk"), Err(VaultError::Key(_))));
         assert!(matches!(vault.key("other"), Err(VaultError::Missing(_))));
-        assert!(matches!(Vault::create(&path, b"", CHEAP, &mut rng()), Err(VaultError::Exists(_))));
+        assert!(matches!(
+            Vault::create(&path, b"open sesame, please", CHEAP, &mut rng()),
+            Err(VaultError::Exists(_))
+        ));
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -320,34 +394,67 @@ mod tests {
     fn nothing_else_opens_it_and_nothing_shows_through() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vault");
-        let mut vault = Vault::create(&path, b"right", CHEAP, &mut rng()).unwrap();
+        let mut vault = Vault::create(&path, b"the right one", CHEAP, &mut rng()).unwrap();
         vault.put("a-name", b"a secret that must not show", &mut rng()).unwrap();
-        assert!(matches!(Vault::open(&path, b"wrong"), Err(VaultError::Locked(_))));
+        assert!(matches!(Vault::open(&path, b"the wrong one"), Err(VaultError::Locked(_))));
         let good = std::fs::read(&path).unwrap();
         assert!(!good.windows(6).any(|w| w == b"secret" || w == b"a-name"));
         for i in (0..good.len()).filter(|i| !(MAGIC.len()..MAGIC.len() + 4).contains(i)) {
             let mut altered = good.clone();
             altered[i] ^= 1;
             std::fs::write(&path, altered).unwrap();
-            assert!(Vault::open(&path, b"right").is_err(), "octet {i}");
+            assert!(Vault::open(&path, b"the right one").is_err(), "octet {i}");
         }
         for cut in [0, MAGIC.len(), HEADER_LEN, HEADER_LEN + 11, good.len() - 1] {
             std::fs::write(&path, &good[..cut]).unwrap();
-            assert!(Vault::open(&path, b"right").is_err(), "cut to {cut}");
+            assert!(Vault::open(&path, b"the right one").is_err(), "cut to {cut}");
         }
         // A file cannot ask for all of the machine's memory.
         let mut greedy = good.clone();
         greedy[MAGIC.len()..MAGIC.len() + 4].fill(0xFF);
         std::fs::write(&path, greedy).unwrap();
-        assert!(matches!(Vault::open(&path, b"right"), Err(VaultError::Form { .. })));
+        assert!(matches!(Vault::open(&path, b"the right one"), Err(VaultError::Form { .. })));
         std::fs::write(&path, good).unwrap();
-        assert!(Vault::open(&path, b"right").is_ok());
+        assert!(Vault::open(&path, b"the right one").is_ok());
+    }
+
+    #[test]
+    fn two_that_write_do_not_undo_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, rng) = (folder.path().join("vault"), &mut rng());
+        let mut first = Vault::create(&path, b"open sesame, please", CHEAP, rng).unwrap();
+        let mut second = Vault::open(&path, b"open sesame, please").unwrap();
+        second.put("second", b"2", rng).unwrap();
+        assert!(matches!(first.put("first", b"1", rng), Err(VaultError::Changed(_))));
+        assert_eq!(first.names().count(), 0, "what is not on the disk is not held either");
+        let mut first = Vault::open(&path, b"open sesame, please").unwrap();
+        first.put("first", b"1", rng).unwrap();
+        first.put("first", b"one", rng).unwrap();
+        assert_eq!(first.names().collect::<Vec<_>>(), ["first", "second"]);
+    }
+
+    #[test]
+    fn a_pass_phrase_is_what_its_file_has_before_the_line_ends() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pass");
+        for (text, phrase) in [("a b \n", "a b "), ("x\r\n", "x"), ("x", "x"), ("\n", ""), ("", "")] {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            assert_eq!(**pass_phrase(&path).unwrap(), *phrase.as_bytes());
+        }
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        assert!(pass_phrase(&path).unwrap_err().to_string().contains("0644"));
+        let vault = folder.path().join("vault");
+        assert!(matches!(Vault::create(&vault, b"short", CHEAP, &mut rng()), Err(VaultError::PassPhrase)));
+        assert!(!vault.exists());
     }
 
     #[test]
     fn entries_have_bounds() {
         let folder = tempfile::tempdir().unwrap();
-        let mut vault = Vault::create(&folder.path().join("v"), b"", CHEAP, &mut rng()).unwrap();
+        let mut vault =
+            Vault::create(&folder.path().join("v"), b"open sesame, please", CHEAP, &mut rng()).unwrap();
         assert!(vault.put("", b"", &mut rng()).is_err());
         assert!(vault.put(&"n".repeat(256), b"", &mut rng()).is_err());
         assert!(vault.put("n", &vec![0; MAX_SECRET + 1], &mut rng()).is_err());

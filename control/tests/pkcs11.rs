@@ -53,7 +53,9 @@ fn with_tokens(test: &str, make: impl FnOnce(&Tokens), body: impl FnOnce(&Tokens
     let conf =
         format!("directories.tokendir = {}/tokens\nobjectstore.backend = file\n", temp.path().display());
     std::fs::write(tokens.conf(), conf).unwrap();
-    std::fs::write(temp.path().join("pin"), format!("{PIN}\n")).unwrap();
+    let pin = temp.path().join("pin");
+    std::fs::write(&pin, format!("{PIN}\n")).unwrap();
+    std::fs::set_permissions(pin, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     make(&tokens);
     let out = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])

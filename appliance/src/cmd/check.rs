@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::exit::{Exit, usage_if_missing};
 use crate::report::print;
 use crate::run::credentials::{self, Kept};
-use crate::run::{config, steering};
+use crate::run::{config, device_key, steering};
 
 /// Check a configuration of the daemon, with the certificates it names; nothing is opened.
 #[derive(clap::Args)]
@@ -19,7 +19,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let config = config::read(&args.config).map_err(usage_if_missing)?;
     let receiving = steering(&config.port, config.workers).map(|s| format!("\nreceive steering: {s}"));
     let receiving = receiving.unwrap_or_default();
+    // Whatever else is said, these are told at its end.
+    let receiving = format!("\nprivate key: {}{receiving}", device_key::place(&config.credential.key));
     if let (Some(est), false) = (&config.est, config.credential.certificate.is_file()) {
+        device_key::check_before_enrolment(&config)?;
         print(&format!(
             "{}: good; its certificate is to be had from {}{receiving}",
             args.config.display(),

@@ -1,6 +1,7 @@
 //! `pc5 pki`: a laboratory certification authority in a folder, one a PLMN.
 
 mod token;
+mod vault;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -76,6 +77,8 @@ enum Command {
         #[arg(long)]
         csr: Option<PathBuf>,
     },
+    /// Make a device's key in a sealed vault, and the request for its certificate.
+    Vault(vault::Args),
     /// Make a device's key in a PKCS#11 token, and the request for its certificate.
     Token(token::Args),
     /// Issue a TLS certificate for a network function's server.
@@ -205,6 +208,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
             let key = key.map(|_| path.with_extension("key"));
             show(output, &Issued { certificate: describe::certificate(&leaf)?, path, key })
         }
+        Command::Vault(args) => vault::run(args, output),
         Command::Token(args) => token::run(args, output),
         Command::Server { dir, names, days } => {
             let folder = Folder::open(&dir)?;

@@ -12,7 +12,7 @@ use pc5_control::files::SECRET;
 use pc5_control::group_owner::{Device, SharedTrust, Trust};
 use pc5_control::pki::{read_certificates, read_crls};
 use pc5_control::store::Store;
-use pc5_control::vault::Vault;
+use pc5_control::vault::{self, Vault};
 use pc5_dataplane::ids::GroupId;
 use pc5_dataplane::keys::UnixSeconds;
 use tracing::warn;
@@ -129,9 +129,7 @@ pub(crate) fn read_key(source: &KeySource) -> anyhow::Result<Arc<dyn LongTermKey
             Arc::new(SoftwareKey::from_pkcs8_pem(&text).with_context(|| path.display().to_string())?)
         }
         KeySource::Vault { path, entry, pass_phrase } => {
-            let text = SECRET.read(pass_phrase).with_context(|| pass_phrase.display().to_string())?;
-            let end = text.iter().rposition(|o| !matches!(o, b'\n' | b'\r')).map_or(0, |at| at + 1);
-            Arc::new(Vault::open(path, &text[..end])?.key(entry)?)
+            Arc::new(Vault::open(path, &vault::pass_phrase(pass_phrase)?)?.key(entry)?)
         }
         KeySource::Token(uri) => Arc::new(TokenKey::open(uri).context("credential.key")?),
     })

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use getrandom::SysRng;
-use pc5_control::credential::{Identity, LongTermKey, SoftwareKey};
+use pc5_control::credential::{Identity, LongTermKey};
 use pc5_control::files::SECRET;
 use pc5_control::service::est::client::{Client, EstError};
 use pc5_control::service::https::HttpsError;
@@ -21,15 +21,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, info, warn};
 
 use super::admin::{self, AdminSocket};
-use super::config::{Config, Est, KeySource, Port, Station, UeConfig};
-use super::credentials;
-use super::network::{Reach, client, runtime, unix_in, write, write_chain};
+use super::config::{Config, Est, Port, Station, UeConfig};
+use super::network::{Reach, client, runtime, unix_in, write_chain};
 use super::privileges::User;
-use super::service_manager;
 use super::status::{
     Answer, Ask, Body, DataStatus, Drops, GroupRow, PortStatus, PrivilegesStatus, Request, Runtime, Screen,
     VERSION, What,
 };
+use super::{credentials, device_key, service_manager};
 
 /// Own limits.
 mod limits {
@@ -66,12 +65,7 @@ pub(crate) fn enrol(config: &Config, user: &User) -> anyhow::Result<Enrolment> {
     }
     let (identity, secret) = est.first.as_ref().context("no certificate, and no identity to enrol")?;
     let secret = SECRET.read_text(secret).with_context(|| secret.display().to_string())?;
-    if let KeySource::File(path) = &config.credential.key
-        && !path.exists()
-    {
-        let key = SoftwareKey::generate(&mut UnwrapErr(SysRng));
-        write(path, key.to_pkcs8_pem()?.as_bytes(), 0o600).with_context(|| path.display().to_string())?;
-    }
+    device_key::make(&config.credential.key)?;
     let key = credentials::read_key(&config.credential.key)?;
     let asked = Asked { client: client(est)?, identity, secret: secret.trim_end(), key: &*key };
 

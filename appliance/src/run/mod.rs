@@ -13,6 +13,7 @@ pub(crate) mod config;
 mod control;
 pub(crate) mod credentials;
 mod data;
+pub(crate) mod device_key;
 mod enrolment;
 mod events;
 mod group_keys;
@@ -49,7 +50,7 @@ use tracing::{info, warn};
 use self::admin::AdminSocket;
 use self::bridge::Bridge;
 use self::channels::{ControlHandle, ToControl, ToData};
-use self::config::{Config, OwnerConfig, Port, Station, UeConfig};
+use self::config::{Config, KeySource, OwnerConfig, Port, Station, UeConfig};
 use self::control::{Control, Facts, Kind, Membership, Procedure};
 use self::credentials::{Credentials, Kept, Roots};
 use self::data::{DataPlane, Mail, UeData};
@@ -88,6 +89,11 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     // What is wrong with certificates is said before anything opens.
     let key = credentials::read_key(&config.credential.key)?;
     credentials::read(&config, key.clone(), Kept::unread(&config))?;
+    let place = device_key::place(&config.credential.key);
+    match &config.credential.key {
+        KeySource::File(_) => warn!("private key: {place}"),
+        KeySource::Vault { .. } | KeySource::Token(_) => info!("private key: {place}"),
+    }
     let group_keys = match &config.station {
         Station::Owner(_) => Vec::new(),
         Station::Ue(ues) => {

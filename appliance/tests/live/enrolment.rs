@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::lab::{GROUP, Lab, Node, Text};
 
 /// `pc5 serve est`, on the wire's own address.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -25,14 +25,14 @@ impl Drop for Server {
 const SECRET: &str = "open sesame, please";
 
 /// Makes the wire reachable, and the server's certificate.
-fn network(lab: &Lab) {
+pub(crate) fn network(lab: &Lab) {
     lab.hub.ip("addr add 192.0.2.254/24 dev br0").unwrap();
     lab.pc5(&["pki", "server", "pki", "192.0.2.254"]);
-    fs::write(lab.folder().join("secret"), format!("{SECRET}\n")).unwrap();
+    lab.secret("secret", &format!("{SECRET}\n"));
 }
 
 /// A server for an authority's folder, with tables at the end of its configuration.
-fn serve(lab: &Lab, folder: &str, port: u16, tables: &str) -> Server {
+pub(crate) fn serve(lab: &Lab, folder: &str, port: u16, tables: &str) -> Server {
     let file = lab.folder().join(format!("est-{folder}.toml"));
     let text = format!(
         "folder = \"{folder}\"\n[server]\nlisten = \"192.0.2.254:{port}\"\n\
@@ -56,7 +56,7 @@ fn serve(lab: &Lab, folder: &str, port: u16, tables: &str) -> Server {
     server
 }
 
-fn device(id: &str) -> String {
+pub(crate) fn device(id: &str) -> String {
     format!("[[device]]\nidentity = \"{id}\"\nroles = [\"member\"]\nsecret = \"{SECRET}\"\n")
 }
 
@@ -68,7 +68,7 @@ fn est(id: Option<&str>, more: &str) -> String {
 }
 
 /// UE `n`, reachable by the network, without a certificate yet.
-fn unenrolled(lab: &Lab, n: u8) -> Node {
+pub(crate) fn unenrolled(lab: &Lab, n: u8) -> Node {
     let est = est(Some(&format!("pc5:001-01:ue:ue-{n}")), "");
     let text = Text { tables: Text::ue(n).tables + &est, ..Text::default() };
     let name = format!("ue-{n}");

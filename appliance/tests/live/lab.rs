@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -71,6 +72,13 @@ impl Lab {
         let out = pc5(self.folder(), args);
         assert!(out.status.success(), "{args:?}: {}", said(&out));
         said(&out)
+    }
+
+    /// A file that only its owner may read.
+    pub(crate) fn secret(&self, name: &str, text: &str) {
+        let file = self.folder().join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Issues a certificate for a role.

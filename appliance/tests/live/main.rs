@@ -23,5 +23,6 @@ mod raw;
 mod rekey;
 mod token;
 mod traffic;
+mod vault;
 mod wire;
 mod workers;

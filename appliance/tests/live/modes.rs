@@ -146,8 +146,9 @@ fn one_ue_is_a_member_of_two_groups_at_once() {
 fn a_group_without_owner_talks_under_session_keys() {
     let Some(lab) = Lab::new("modes: sessions") else { return };
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    fs::write(lab.folder().join("gk.hex"), hex::encode(octets(32)) + "\n").unwrap();
-    fs::write(lab.folder().join("other.hex"), hex::encode(octets(32)) + "\n").unwrap();
+    for name in ["gk.hex", "other.hex"] {
+        lab.secret(name, &(hex::encode(octets(32)) + "\n"));
+    }
     let member = |n: u8, key: &str| {
         let key = format!(
             "[[ue.group_key]]\nid = 7\nfile = \"{key}\"\nnot_before = {}\nnot_after = {}\n",

@@ -2,6 +2,7 @@
 //! SoftHSM2 is not installed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -31,7 +32,9 @@ impl Hsm {
         fs::create_dir(hsm.tokens()).unwrap();
         let conf = format!("directories.tokendir = {}\nobjectstore.backend = file\n", hsm.tokens().display());
         fs::write(hsm.conf(), conf).unwrap();
-        fs::write(hsm.folder.path().join("pin"), "4711-test\n").unwrap();
+        let pin = hsm.folder.path().join("pin");
+        fs::write(&pin, "4711-test\n").unwrap();
+        fs::set_permissions(pin, fs::Permissions::from_mode(0o600)).unwrap();
         let args = ["--init-token", "--free", "--label", "pc5", "--so-pin", "so-pin-1", "--pin", "4711-test"];
         let out = Command::new("softhsm2-util").env("SOFTHSM2_CONF", hsm.conf()).args(args).output().unwrap();
         assert!(out.status.success(), "{}", said(&out));

@@ -26,6 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use getrandom::SysRng;
 use pc5_control::credential::{Identity, Plmn};
+use pc5_control::files::SECRET;
 use pc5_control::pki::{Folder, read_certificates};
 use pc5_control::service::est::server::{Config, Device, Server, World};
 use rand_core::UnwrapErr;
@@ -73,6 +74,11 @@ pub(super) fn run(path: &Path) -> anyhow::Result<Exit> {
     })?;
     let base = path.parent().unwrap_or(Path::new("."));
     let (listen, config) = checked(file, base).with_context(|| path.display().to_string())?;
+    if config.devices.values().any(|device| device.secret.is_some())
+        && let Err(error) = SECRET.check_private(&path.metadata()?)
+    {
+        tracing::warn!("{} holds secrets of devices: {error}", path.display());
+    }
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let world = World { now: Box::new(now), rng: Mutex::new(Box::new(UnwrapErr(SysRng))) };
     let server = Server::new(config, world);

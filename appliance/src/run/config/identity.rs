@@ -20,7 +20,7 @@ pub(crate) struct Credential {
 /// Where the private key is.
 #[derive(Clone, PartialEq)]
 pub(crate) enum KeySource {
-    /// PKCS#8 PEM, readable by its owner alone.
+    /// PKCS#8 PEM, readable by its owner alone: for laboratories.
     File(PathBuf),
     /// An entry of a sealed vault, and the file with its pass phrase.
     Vault { path: PathBuf, entry: String, pass_phrase: PathBuf },
@@ -72,14 +72,16 @@ impl Checker<'_> {
         }
         let pkcs11_folders =
             c.pkcs11_folders.iter().map(|path| self.folder("credential.pkcs11_folders", path)).collect();
+        let unmade = made && !certificate.is_file();
         let key = match (c.key, c.vault, c.vault_entry, c.pass_phrase_file) {
             (Some(_), None, None, None) if token.is_some() => KeySource::Token(self.token(&token?)?),
-            (Some(key), None, None, None) if made && !certificate.is_file() => {
-                KeySource::File(self.base.join(&key))
-            }
+            (Some(key), None, None, None) if unmade => KeySource::File(self.base.join(&key)),
             (Some(key), None, None, None) => KeySource::File(self.file("credential.key", &key)),
             (None, Some(vault), Some(entry), Some(pass)) => KeySource::Vault {
-                path: self.file("credential.vault", &vault),
+                path: match unmade {
+                    true => self.base.join(&vault),
+                    false => self.file("credential.vault", &vault),
+                },
                 entry,
                 pass_phrase: self.file("credential.pass_phrase_file", &pass),
             },
