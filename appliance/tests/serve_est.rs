@@ -115,6 +115,8 @@ fn a_wrong_configuration_opens_nothing() {
     pki(folder, "root home --plmn 001-01");
     pki(folder, "root other --plmn 002-02");
     pki(folder, "server home localhost");
+    // So that what is wrong with it as a key is said, not with its mode.
+    assert!(sh(folder, "chmod 600 home/issued/localhost.pem").0);
     let pc5 = env!("CARGO_BIN_EXE_pc5");
     for (from, to, word) in [
         ("folder = \"home\"", "folder = \"nowhere\"", "nowhere"),

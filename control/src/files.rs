@@ -70,8 +70,8 @@ impl FileKind {
         }
         let name = self.name;
         Err(Error::other(format!(
-            "mode {mode:04o} lets others than its owner at this {name}: make a new one if they are not to be trusted, \
-             and `chmod 600` it"
+            "mode {mode:04o} lets others at what is to be a {name} of its owner alone: `chmod 600` it, and make a new one \
+             if they are not to be trusted"
         )))
     }
 
