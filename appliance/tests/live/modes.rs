@@ -1,6 +1,5 @@
 //! Other ways to be set up: over UDP, without an owner, several groups and owners on one wire.
 
-use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
