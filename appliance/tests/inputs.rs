@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Every command that takes a file; FILE stands for it.
-const TAKES_A_FILE: [&str; 14] = [
+const TAKES_A_FILE: [&str; 17] = [
     "replay FILE",
     "replay SAMPLE --op verify --keys FILE",
     "run FILE",
@@ -20,6 +20,9 @@ const TAKES_A_FILE: [&str; 14] = [
     "pki check ca/ca.pem --root 001-01=ca/ca.pem --crl FILE",
     "pki issue ca ue-1 --role member --csr FILE",
     "pki revoke ca --certificate FILE",
+    "pki vault FILE --pass-phrase-file pass --list",
+    "pki vault v --pass-phrase-file FILE",
+    "pki vault v --pass-phrase-file pass --import FILE",
 ];
 
 /// What a command ends with, and what it says, in a folder that has what the others name.
@@ -35,6 +38,9 @@ fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("good.json"), "{}").unwrap();
     std::fs::write(folder.path().join("message"), "0100").unwrap();
+    let pass = folder.path().join("pass");
+    std::fs::write(&pass, "twelve octets or more").unwrap();
+    std::fs::set_permissions(pass, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let (code, text) = said(folder.path(), "pki root ca --plmn 001-01", "");
     assert_eq!(code, 0, "{text}");
     folder
