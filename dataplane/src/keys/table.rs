@@ -202,14 +202,23 @@ pub(crate) enum Change<'a, T> {
     Removed(&'a Arc<T>),
 }
 
+impl<'a, T> Change<'a, T> {
+    fn root(&self) -> &'a T {
+        let (Self::Added(root) | Self::Updated(root) | Self::Removed(root)) = self;
+        root
+    }
+}
+
+/// What was removed, then the rest in the order of installation: contexts and keys then lie in memory as they were installed, and not
+/// as the shards spread them.
 fn differences<'a, T>(
     shards: impl Iterator<Item = (&'a [Arc<T>], &'a [Arc<T>])>,
     serial: impl Fn(&T) -> u64,
 ) -> Vec<Change<'a, T>> {
-    let mut changes = Vec::new();
+    let (mut changes, mut removed) = (Vec::new(), Vec::new());
     for (before, after) in shards {
         let kept: HashSet<u64> = after.iter().map(|r| serial(r)).collect();
-        changes.extend(before.iter().filter(|r| !kept.contains(&serial(r))).map(Change::Removed));
+        removed.extend(before.iter().filter(|r| !kept.contains(&serial(r))));
         let old: HashMap<u64, &Arc<T>> = before.iter().map(|r| (serial(r), r)).collect();
         for root in after {
             match old.get(&serial(root)) {
@@ -219,7 +228,8 @@ fn differences<'a, T>(
             }
         }
     }
-    changes
+    changes.sort_by_key(|c| serial(c.root()));
+    removed.into_iter().map(Change::Removed).chain(changes).collect()
 }
 
 impl Snapshot {
@@ -609,5 +619,29 @@ fn merge_floors(floors: &mut Vec<Floor>, told: &[Floor]) {
             Some(_) => {}
             None => floors.push(*new),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::ue;
+
+    #[test]
+    fn changes_come_in_the_order_of_installation() {
+        let mut table = KeyTable::new();
+        let before = table.shared().load();
+        for n in [70, 5, 900, 6, 71, 1] {
+            let id = KdSessId::new(1).expect("not 0");
+            let (local, peer, role) = (ue(0xfffffe), ue(n), LinkRole::Ue2);
+            let key =
+                LinkKey { local, peer, id, kd_sess: KdSess::new([1; 32]), suite: Suite::Aes128Gcm, role };
+            table.apply(Command::AddLocal(local)).expect("a local id is always taken");
+            table.apply(Command::InstallLink(key, LinkPhase::Active)).expect("links differ");
+        }
+        table.publish();
+        let after = table.shared().load();
+        let peers: Vec<_> = after.link_changes(&before).iter().map(|c| c.root().peer).collect();
+        assert_eq!(peers, [70, 5, 900, 6, 71, 1].map(ue));
     }
 }
