@@ -3,7 +3,6 @@
 //! A slot keeps its place from reception to transmission; sealing, opening and bridging happen in place. Data starts
 //! at a 64-octet boundary, so that wide loads do not straddle cache lines, with the headers right before it.
 
-use crate::context::IdHash;
 use crate::ids::{Lcid, SduType};
 use crate::pdu::{self, AadWords, Address, HeaderTemplate, spec};
 use crate::verdict::Verdict;
@@ -49,10 +48,10 @@ pub struct Slot {
     pub sdu_type: SduType,
     /// When sending PC5-S on a link, the KD-sess wanted; 0 leaves it to the engine. What a frame is under, [`Self::under`] says.
     pub key_id: u16,
-    /// Context of the engine that serves it.
+    /// Context of the engine that serves it; until that is foreseen, the hash by which it will be.
     pub(crate) context: u32,
-    /// Of what its context is found by.
-    pub(crate) hash: IdHash,
+    /// Index and key id of a parsed frame: with the address, what its context is found by.
+    pub(crate) tag: u32,
     /// What of the headers an AEAD authenticates, as [`Job::aad`](crate::cipher::Job::aad) has it: all that the stages still need of them, in the shape in which
     /// the job takes it.
     pub(crate) aad: AadWords,
@@ -79,13 +78,8 @@ impl Slot {
     /// COUNT: key id and SN stand side by side in the header.
     #[inline(always)]
     pub(crate) const fn count(&self) -> u32 {
-        (u64::from_be(self.aad.0[1]) >> 24) as u32
-    }
-
-    /// Index and key id.
-    #[inline(always)]
-    pub(crate) const fn tag(&self) -> u32 {
-        pdu::tag_of(u64::from_be(self.aad.0[1]))
+        // Its four octets are one load.
+        ((self.aad.0[1].to_le() >> 8) as u32).swap_bytes()
     }
 }
 
@@ -214,7 +208,7 @@ impl Batch {
             sdu_type: SduType::NonIp,
             key_id: 0,
             context: 0,
-            hash: IdHash::default(),
+            tag: 0,
             aad: AadWords::default(),
             in_hand: true,
             verified: false,

@@ -46,7 +46,7 @@ impl ReceiveKey {
     /// What the headers of a received frame claim.
     #[inline(always)]
     pub(crate) fn of(slot: &Slot) -> Self {
-        Self { address: slot.address, tag: slot.tag() }
+        Self { address: slot.address, tag: slot.tag }
     }
 
     /// Whether frames may carry it under protection: every context's ids are so.

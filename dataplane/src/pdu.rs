@@ -180,50 +180,49 @@ impl UserData {
             return None;
         }
         let high = (front >> 16 & ID_MASK) << 40 | (middle >> 32 & ID_MASK) << 16 | middle & 0xffff;
-        Self::of_words(
-            high,
-            pdcp,
-            (front >> 56) as u8,
-            Lcid::user((high >> 8) as u8)?,
-            AadWords::of(high, pdcp),
-            len,
-        )
+        let group = (front >> 56 & 1) << 48;
+        let sdu_type = SduType::of_user_data((pdcp >> 61) as u8)?;
+        Some(Self {
+            address: Address(group | high >> 16),
+            lcid: Lcid::user((high >> 8) as u8)?,
+            sdu_type,
+            tag: tag_of(pdcp),
+            aad: AadWords::of(high, pdcp),
+            len: Self::data_and_mac(high as u8, len)?,
+        })
     }
 
     /// The same with the instructions of the highest tier; `octets` end where the headers do.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn parse_wide(proof: Avx512, octets: &[u8; x86_headers::LOADED], len: usize) -> Option<Self> {
-        let Words { high, low, aad } = proof.read_headers(octets)?;
-        Self::of_words(high, low, low as u8, Lcid::of_user_channel((high >> 8) as u8), AadWords(aad), len)
+        let Words { address, tag, sl, lcid, sdu_type, aad } = proof.read_headers(octets)?;
+        Some(Self {
+            address: Address(address),
+            lcid: Lcid::of_user_channel(lcid),
+            sdu_type: SduType::of_user_data(sdu_type)?,
+            tag,
+            aad: AadWords(aad),
+            len: Self::data_and_mac(sl, len)?,
+        })
     }
 
-    /// From the two words of the associated data, the associated data and the first octet of the frame.
+    /// Octets of data and MAC field in a frame of `len` octets.
     #[inline(always)]
-    fn of_words(
-        high: u64,
-        pdcp: u64,
-        first: u8,
-        lcid: Lcid,
-        aad: AadWords,
-        frame_len: usize,
-    ) -> Option<Self> {
-        let address = Address((first as u64 & 1) << 48 | high >> 16);
-        let sdu_type = SduType::of_user_data((pdcp >> 61) as u8)?;
-        let sl = high as u8;
+    fn data_and_mac(sl: u8, len: usize) -> Option<u32> {
         // Where SL is 0 the frame is not a short one; else SL is within its range and the frame not shorter than it says.
-        let len = if sl == 0 {
-            if frame_len < spec::MIN_FRAME {
+        let octets = if sl == 0 {
+            if len < spec::MIN_FRAME {
                 return None;
             }
-            frame_len - spec::HEADER_LEN
+            len - spec::HEADER_LEN
         } else {
-            if !spec::SL_RANGE.contains(&sl) || spec::SL_FROM + sl as usize > frame_len {
+            if !spec::SL_RANGE.contains(&sl) || spec::SL_FROM + sl as usize > len {
                 return None;
             }
             sl as usize - (spec::HEADER_LEN - spec::SL_FROM)
         };
-        Some(Self { address, lcid, sdu_type, tag: tag_of(pdcp), aad, len: len as u32 })
+        Some(octets as u32)
     }
 
     /// As any frame's, unless index or key id are reserved.

@@ -92,7 +92,7 @@ impl Senders {
     pub(crate) fn foresee(&self, burst: &mut [Slot]) {
         let table = self.active.view();
         for slot in burst.iter_mut() {
-            slot.hash = table.expect(slot.address, 0);
+            table.expect(slot, slot.address, 0);
         }
         table.foresee(burst, self.contexts.as_slice());
     }

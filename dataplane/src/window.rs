@@ -73,6 +73,12 @@ impl Window {
     pub(crate) fn take_usual(&mut self, sn: u16) -> bool {
         let sn = sn as u32;
         let offset = sn.wrapping_sub(self.base);
+        if offset < 64 && sn >= self.next {
+            // In order: nearly always.
+            self.newest |= bit(sn);
+            self.next = sn + 1;
+            return true;
+        }
         if offset >= 128 || (sn < self.next && (offset >= 64 || !self.is_gap(sn))) {
             return false;
         }

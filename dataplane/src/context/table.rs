@@ -161,12 +161,12 @@ impl TableView<'_> {
         hash.0 as usize & (self.buckets.len() - 1)
     }
 
-    /// The hash of an id; asks the processor for what [`Self::candidate`] will read.
+    /// Notes in a slot the hash of an id, from which [`Self::foresee`] goes on; asks the processor for what that will read.
     #[inline(always)]
-    pub(crate) fn expect(self, address: Address, tag: u32) -> IdHash {
+    pub(crate) fn expect(self, slot: &mut Slot, address: Address, tag: u32) {
         let hash = self.hash(address, tag);
         prefetch::near(self.buckets, self.home(hash));
-        hash
+        slot.context = hash.0;
     }
 
     /// The place that an id with this hash most likely has, or some number that is none: the caller compares. Looks at the
@@ -182,11 +182,11 @@ impl TableView<'_> {
         place.wrapping_sub(1)
     }
 
-    /// Notes in each slot the candidate of its hash, and asks the processor for the context there.
+    /// Turns the hash that [`Self::expect`] has noted in each slot into its candidate, and asks the processor for the context there.
     #[inline(always)]
     pub(crate) fn foresee<T: Vacant>(self, burst: &mut [Slot], contexts: &[T]) {
         for slot in burst {
-            slot.context = self.candidate(slot.hash);
+            slot.context = self.candidate(IdHash(slot.context));
             prefetch::near(contexts, slot.context as usize);
         }
     }

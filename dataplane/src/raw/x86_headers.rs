@@ -12,10 +12,16 @@ const HEAD: usize = LOADED - HEADER_LEN;
 
 /// What the headers of an untagged PC5 frame hold that is not the same in every one.
 pub(crate) struct Words {
-    /// Destination id, source id, LCID, SL.
-    pub high: u64,
-    /// PDCP header, two octets of zero, first octet of the frame.
-    pub low: u64,
+    /// Source id, destination id and group bit, from the lowest on: as [`Address`](crate::pdu::Address) has them.
+    pub address: u64,
+    /// Key id and index, from the lowest on, as [`tag_of`](crate::pdu::tag_of) has them.
+    pub tag: u32,
+    /// Short length.
+    pub sl: u8,
+    /// LCID; version 0 before it.
+    pub lcid: u8,
+    /// 0 to 3.
+    pub sdu_type: u8,
     /// The associated data, as two words the way they lie in memory.
     pub aad: [u64; 2],
 }
@@ -46,31 +52,23 @@ const RANGES: ([u8; LOADED], [u8; LOADED]) = {
     (least, more)
 };
 
-/// Octets of a header in the order of [`Words`], words from their low octet on; `NONE` is zero.
+/// Octets of a header in the order of [`Words`], from the low octet of each word on; what [`BITS`] takes out is any.
 const ORDER: [u8; LOADED] = {
-    const NONE: u8 = 255;
-    let order = [
-        15, 14, 11, 10, 9, 5, 4, 3, 0, NONE, NONE, 20, 19, 18, 17, 16, // two words
-        3, 4, 5, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, NONE, NONE, NONE, // associated data
+    let mut at = [
+        11, 10, 9, 5, 4, 3, 0, 0, // address
+        18, 17, 16, 0, 15, 14, 16, 0, // tag, SL, LCID, SDU type
+        3, 4, 5, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 0, 0, 0, // associated data
     ];
-    let mut at = [0; LOADED];
     let mut i = 0;
     while i < LOADED {
-        at[i] = if order[i] == NONE { NONE } else { order[i] + HEAD as u8 };
+        at[i] += HEAD as u8;
         i += 1;
     }
     at
 };
 
-/// Places of [`ORDER`] that are not zero.
-const FILLED: u32 = {
-    let (mut filled, mut i) = (0, 0);
-    while i < LOADED {
-        filled |= ((ORDER[i] != 255) as u32) << i;
-        i += 1;
-    }
-    filled
-};
+/// Which bits of them count: of the first octet the group bit, of the tag the 21 of index and key id.
+const BITS: [u64; 4] = [0x0001_ffff_ffff_ffff, 0x00ff_ffff_001f_ffff, u64::MAX, 0x00ff_ffff_ffff];
 
 impl Avx512 {
     /// Reads headers that end where `octets` do; `None` unless addresses, EtherType, version and channel are those of untagged user data and
@@ -92,11 +90,20 @@ fn read(octets: &[u8; LOADED]) -> Option<Words> {
         return None;
     }
     // SAFETY: as above.
-    let order = unsafe { _mm256_loadu_si256(ORDER.as_ptr().cast()) };
-    let y = _mm256_maskz_permutexvar_epi8(FILLED, order, x);
+    let [order, bits] =
+        unsafe { [ORDER.as_ptr().cast(), BITS.as_ptr().cast()].map(|a| _mm256_loadu_si256(a)) };
+    let y = _mm256_and_si256(_mm256_permutexvar_epi8(order, x), bits);
     let words = _mm256_castsi256_si128(y);
     let mut aad = [0u64; 2];
     // SAFETY: `aad` has the 16 octets that are stored.
     unsafe { _mm_storeu_si128(aad.as_mut_ptr().cast(), _mm256_extracti128_si256::<1>(y)) };
-    Some(Words { high: _mm_cvtsi128_si64(words) as u64, low: _mm_extract_epi64::<1>(words) as u64, aad })
+    let small = _mm_extract_epi64::<1>(words) as u64;
+    Some(Words {
+        address: _mm_cvtsi128_si64(words) as u64,
+        tag: small as u32,
+        sl: (small >> 32) as u8,
+        lcid: (small >> 40) as u8,
+        sdu_type: (small >> 53) as u8,
+        aad,
+    })
 }

@@ -15,8 +15,7 @@ use crate::verdict::Verdict;
 /// or before a frame whose fate hangs on one of the same sender that is not settled yet. Settling first makes verdicts
 /// independent of how frames fell into batches.
 ///
-/// The burst is gone through twice: for contexts and for jobs. Parsing has asked for the table, each time asks for what comes
-/// next.
+/// Parsing has foreseen contexts and asked for them.
 pub(crate) fn lookup(
     batch: &mut Batch,
     burst: Range<usize>,
@@ -29,7 +28,6 @@ pub(crate) fn lookup(
     let Range { start: from, end } = burst;
     runs.begin();
     let wide = runs.wide;
-    quickly!(wide, receivers.foresee(&mut slots[from..end]));
     let mut at = from;
     loop {
         let made = quickly!(wide, admit_foreseen(&mut slots[at..end], at, receivers, runs));
@@ -69,8 +67,8 @@ fn admit_foreseen(burst: &mut [Slot], first: usize, receivers: &Receivers, runs:
     let contexts = receivers.unambiguous();
     let suite = || Some(contexts.get(burst.first()?.context as usize)?.suite);
     let Some(mut run) = runs.first_run(suite) else { return 0 };
-    let (suite, mac_len) = (run.suite, run.suite.mac_len() as u8);
-    let mut made = 0;
+    let (suite, mac_len) = (run.suite, run.suite.mac_len() as u32);
+    let mut at = first;
     for (slot, place) in burst.iter_mut().zip(run.free()) {
         if slot.verdict == Verdict::Pending
             && let Some(c) = contexts.get(slot.context as usize)
@@ -79,16 +77,17 @@ fn admit_foreseen(burst: &mut [Slot], first: usize, receivers: &Receivers, runs:
             && slot.lcid.is_user()
             && c.phase != LinkPhase::Pending
             && c.window.is_plainly_new(slot.sn())
-            && let Some(len) = slot.len.checked_sub(mac_len as u32)
+            && let Some(len) = slot.len.checked_sub(mac_len)
         {
             slot.len = len;
-            slot.mac_len = mac_len;
-            *place = Job { clear_data: false, ..job(slot, c, first + made) };
-            made += 1;
+            slot.mac_len = mac_len as u8;
+            *place = Job { clear_data: false, ..job(slot, c, at) };
+            at += 1;
         } else {
             break;
         }
     }
+    let made = at - first;
     run.add(made);
     made
 }

@@ -6,10 +6,10 @@ use crate::pdu::{self, Header, UserData, spec};
 use crate::raw::cpu::Avx512;
 use crate::raw::prefetch;
 use crate::receive::Receivers;
-use crate::stages::apart;
+use crate::stages::{apart, quickly};
 use crate::verdict::Verdict;
 
-/// Reads the headers of every received frame of a burst into its slot, or decides it; asks for what its context is found by.
+/// Reads the headers of every received frame of a burst into its slot, or decides it; then foresees the context of each, once.
 pub(crate) fn parse(batch: &mut Batch, burst: Range<usize>, receivers: &Receivers) {
     let (memory, slots, runs) = batch.memory_mut();
     let Some(slots) = slots.get_mut(burst) else { return };
@@ -19,7 +19,7 @@ pub(crate) fn parse(batch: &mut Batch, burst: Range<usize>, receivers: &Receiver
     let mut at = 0;
     loop {
         at += parse_usual(&mut slots[at..], memory, receivers, runs.wide);
-        let Some(slot) = slots.get_mut(at) else { return };
+        let Some(slot) = slots.get_mut(at) else { break };
         // In hand, or it had been come through.
         match pdu::parse(received(slot, memory)) {
             Ok(header) => take(slot, &header, receivers),
@@ -27,6 +27,8 @@ pub(crate) fn parse(batch: &mut Batch, burst: Range<usize>, receivers: &Receiver
         }
         at += 1;
     }
+    // Parsing has asked for the table; this asks for contexts.
+    quickly!(runs.wide, receivers.foresee(slots));
 }
 
 /// Reads the headers of usual frames: untagged, user data, nothing wrong. Returns how many slots it has come through: all, or
@@ -60,7 +62,8 @@ fn parse_each(
             slot.lcid = header.lcid;
             slot.sdu_type = header.sdu_type;
             slot.aad = header.aad;
-            slot.hash = table.expect(header.address, header.tag);
+            slot.tag = header.tag;
+            table.expect(slot, header.address, header.tag);
         }
     }
     slots.len()
@@ -80,5 +83,6 @@ fn take(slot: &mut Slot, header: &Header, receivers: &Receivers) {
     slot.lcid = header.lcid;
     slot.sdu_type = header.sdu_type;
     slot.aad = pdu::associated_data_of(header.address, header.lcid_and_sl, header.pdcp);
-    slot.hash = receivers.table().expect(slot.address, slot.tag());
+    slot.tag = pdu::tag_of(header.pdcp);
+    receivers.table().expect(slot, slot.address, slot.tag);
 }
