@@ -23,6 +23,31 @@ macro_rules! expand_256 {
     };
 }
 
+/// Calls `round!(operation, number)` for each round after the first key, of `$rk` round keys: a constant.
+macro_rules! rounds {
+    ($round:ident, $rk:ident) => {
+        $round!(aesenc, 1);
+        $round!(aesenc, 2);
+        $round!(aesenc, 3);
+        $round!(aesenc, 4);
+        $round!(aesenc, 5);
+        $round!(aesenc, 6);
+        $round!(aesenc, 7);
+        $round!(aesenc, 8);
+        $round!(aesenc, 9);
+        if $rk == 15 {
+            $round!(aesenc, 10);
+            $round!(aesenc, 11);
+            $round!(aesenc, 12);
+            $round!(aesenc, 13);
+            $round!(aesenclast, 14);
+        } else {
+            $round!(aesenclast, 10);
+        }
+    };
+}
+pub(super) use rounds;
+
 /// Each word xors all words before it; then the substituted word into all.
 #[inline]
 #[target_feature(enable = "aes,sse4.1")]

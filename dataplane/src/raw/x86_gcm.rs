@@ -20,7 +20,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::cpu::{AesNi, Vaes256};
 use super::jobs::check;
-use super::x86::{self, Block, to_m128};
+use super::x86::{self, Block, rounds, to_m128};
 use super::x86_512::each;
 use crate::cipher::{Cipher, Job, Kernel, KeyIndex, KeySlab};
 use crate::kdf::FrameKeys;
@@ -180,30 +180,6 @@ static COUNTERS: Counters = Counters({
     }
     c
 });
-
-/// Calls `round!(operation, number)` for each round after the first key.
-macro_rules! rounds {
-    ($round:ident, $rk:ident) => {
-        $round!(aesenc, 1);
-        $round!(aesenc, 2);
-        $round!(aesenc, 3);
-        $round!(aesenc, 4);
-        $round!(aesenc, 5);
-        $round!(aesenc, 6);
-        $round!(aesenc, 7);
-        $round!(aesenc, 8);
-        $round!(aesenc, 9);
-        if $rk == 15 {
-            $round!(aesenc, 10);
-            $round!(aesenc, 11);
-            $round!(aesenc, 12);
-            $round!(aesenc, 13);
-            $round!(aesenclast, 14);
-        } else {
-            $round!(aesenclast, 10);
-        }
-    };
-}
 
 /// What one width does: a module of it, from its instructions.
 macro_rules! width {

@@ -9,7 +9,8 @@
 //! A *slot* is 64 octets of a frame: four blocks, one register. GHASH is computed as POLYVAL of byte-reversed blocks
 //! (RFC 8452 appendix A), products are kept unreduced and summed, and lanes are summed across frames, so that one reduction
 //! serves a whole group. A group takes any frames of at most its slots: lanes beyond a frame's end are masked, and
-//! count as zero. Every product is Karatsuba's three.
+//! count as zero. Products of long frames, which wait for the multiplier, are Karatsuba's three; those of groups, which wait
+//! for instructions, are the plain four.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -19,7 +20,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::cpu::Avx512;
 use super::jobs::{CHUNK, check};
-use super::x86::{self, Block};
+use super::x86::{self, Block, rounds};
 use super::x86_512::*;
 use crate::cipher::{Cipher, Job, Kernel, KeyIndex, KeySlab};
 use crate::kdf::FrameKeys;
@@ -202,13 +203,13 @@ fn run_chunk<const RK: usize, const OPEN: bool>(keys: &[GcmKey<RK>], arena: &mut
     // Where each class begins, then where it ends.
     let mut ends = [0usize; 8];
     let mut lanes = [MaybeUninit::<Lane<RK>>::uninit(); CHUNK];
-    let (arena, jobs_at) = (arena.as_mut_ptr(), jobs.as_mut_ptr());
+    let (arena_at, jobs_at) = (arena.as_mut_ptr(), jobs.as_mut_ptr());
     let lane = |i: usize| {
         // SAFETY: `check` admitted job i: its data lies in the arena and its key exists.
         unsafe {
             let job = jobs_at.add(i);
             let key = keys.as_ptr().add((*job).key.0 as usize);
-            Lane::new(job, arena.add((*job).start as usize), (*job).len as usize, key)
+            Lane::new(job, arena_at.add((*job).start as usize), (*job).len as usize, key)
         }
     };
     if least == most {
@@ -270,6 +271,14 @@ fn run_chunk<const RK: usize, const OPEN: bool>(keys: &[GcmKey<RK>], arena: &mut
             clear::<RK, OPEN>(*lane);
         }
     }
+    if OPEN {
+        // Here and not where tags are compared: a call there would put all registers of the group behind on the stack.
+        for job in jobs {
+            if !job.verified {
+                arena[job.start as usize..][..job.len as usize].fill(0);
+            }
+        }
+    }
 }
 
 /// Sums of products that are not reduced yet.
@@ -290,8 +299,8 @@ kernel_fn! {
         _mm512_xor_si512(x, _mm512_shuffle_epi32::<0x4e>(x))
     }
 
-    /// sum + x * p, lane by lane; `p_sum` is `halves(p)` at least in the low half of each lane.
-    fn add_product(sum: Sum, x: Z, p: Z, p_sum: Z) -> Sum {
+    /// sum + x * p, lane by lane, for [`reduce_karatsuba`]; `p_sum` is `halves(p)` at least in the low half of each lane.
+    fn add_karatsuba(sum: Sum, x: Z, p: Z, p_sum: Z) -> Sum {
         Sum {
             lo: _mm512_xor_si512(sum.lo, _mm512_clmulepi64_epi128::<0x00>(x, p)),
             mid: _mm512_xor_si512(sum.mid, _mm512_clmulepi64_epi128::<0x00>(halves(x), p_sum)),
@@ -299,11 +308,24 @@ kernel_fn! {
         }
     }
 
+    /// sum + x * p, lane by lane, for [`reduce`]: four multiplications, but seven instructions where Karatsuba takes ten.
+    fn add_schoolbook(sum: Sum, x: Z, p: Z) -> Sum {
+        Sum {
+            lo: _mm512_xor_si512(sum.lo, _mm512_clmulepi64_epi128::<0x00>(x, p)),
+            mid: xor3(sum.mid, _mm512_clmulepi64_epi128::<0x01>(x, p), _mm512_clmulepi64_epi128::<0x10>(x, p)),
+            hi: _mm512_xor_si512(sum.hi, _mm512_clmulepi64_epi128::<0x11>(x, p)),
+        }
+    }
+
+    /// [`reduce`] of sums of [`add_karatsuba`], whose middle part has both others in it.
+    fn reduce_karatsuba(sum: Sum) -> Z {
+        reduce(Sum { mid: xor3(sum.mid, sum.lo, sum.hi), ..sum })
+    }
+
     /// Times x^-128, lane by lane.
     fn reduce(sum: Sum) -> Z {
-        let mid = xor3(sum.mid, sum.lo, sum.hi);
-        let lo = _mm512_xor_si512(sum.lo, _mm512_bslli_epi128::<8>(mid));
-        let hi = _mm512_xor_si512(sum.hi, _mm512_bsrli_epi128::<8>(mid));
+        let lo = _mm512_xor_si512(sum.lo, _mm512_bslli_epi128::<8>(sum.mid));
+        let hi = _mm512_xor_si512(sum.hi, _mm512_bsrli_epi128::<8>(sum.mid));
         let poly = _mm512_set1_epi64(0xc200_0000_0000_0000_u64 as i64);
         let fold = _mm512_clmulepi64_epi128::<0x00>(lo, poly);
         let lo = _mm512_xor_si512(_mm512_shuffle_epi32::<0x4e>(lo), fold);
@@ -335,30 +357,6 @@ macro_rules! round_key {
             const GcmKey::<$rk>::ROUNDS + 16 * $r, options(readonly, nostack, preserves_flags));
         out
     }};
-}
-
-/// Calls `round!(operation, number)` for each round after the first key.
-macro_rules! rounds {
-    ($round:ident, $rk:ident) => {
-        $round!(aesenc, 1);
-        $round!(aesenc, 2);
-        $round!(aesenc, 3);
-        $round!(aesenc, 4);
-        $round!(aesenc, 5);
-        $round!(aesenc, 6);
-        $round!(aesenc, 7);
-        $round!(aesenc, 8);
-        $round!(aesenc, 9);
-        if $rk == 15 {
-            $round!(aesenc, 10);
-            $round!(aesenc, 11);
-            $round!(aesenc, 12);
-            $round!(aesenc, 13);
-            $round!(aesenclast, 14);
-        } else {
-            $round!(aesenclast, 10);
-        }
-    };
 }
 
 // Behind the macros, which they use.
@@ -410,7 +408,7 @@ kernel_fn! {
         }
     }
 
-    /// Writes tags, or compares them and wipes what did not verify. Frame f's tag is in lane f * (4 / F).
+    /// Writes tags, or compares them. Frame f's tag is in lane f * (4 / F).
     ///
     /// # Safety
     /// Lanes are admitted.
@@ -420,14 +418,8 @@ kernel_fn! {
         if OPEN {
             let wrong = _mm512_cmpneq_epi64_mask(tags, received);
             for (f, lane) in lanes.iter().enumerate() {
-                let verified = wrong >> (8 / F * f) & 3 == 0;
                 // SAFETY: the caller vouches for the lane.
-                unsafe {
-                    (*lane.job).verified = verified;
-                    if !verified {
-                        lane.data.write_bytes(0, lane.len);
-                    }
-                }
+                unsafe { (*lane.job).verified = wrong >> (8 / F * f) & 3 == 0 };
             }
         } else {
             for (f, lane) in lanes.iter().enumerate() {

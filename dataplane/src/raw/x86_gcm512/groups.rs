@@ -89,24 +89,15 @@ kernel_fn! {
         // SAFETY: all addresses are within an admitted lane's job, key, data and MAC field; masks end at its length.
         unsafe {
             let null = _mm512_setzero_si512();
-            let (mut inputs, mut nonces) = ([null; F], [null; F]);
-            // What lies in memory as single blocks is loaded before anything wide is stored near it.
-            let (mut aad, mut received) = ([null; F], [null; F]);
+            let mut nonces = [null; F];
             let mut x = [[null; S]; F];
             each!(f < F, {
                 let lane = &lanes[f];
-                inputs[f] = input(lane);
-                nonces[f] = nonce(lane, inputs[f]);
-                aad[f] = broadcast(lane.job.cast::<u8>().cast_const());
-                if OPEN {
-                    received[f] = broadcast(lane.data.add(lane.len).cast_const());
-                }
+                nonces[f] = nonce(lane, input(lane));
                 each!(s < S, {
                     x[f][s] = _mm512_xor_si512(nonces[f], _mm512_load_si512(COUNTERS.0[s].as_ptr().cast()));
                 });
             });
-            let (aad, received) = (reversed(merge(aad)), merge(received));
-            let lengths = lengths(merge(inputs));
             let mut j0 = first_counter(merge(nonces));
             let mut hashing = Hashing { sums: [zero(); F], sum: zero(), hash: null };
             macro_rules! round {
@@ -131,6 +122,19 @@ kernel_fn! {
                 }
                 settle::<RK, OPEN, F>(&*prior.lanes, _mm512_xor_si512(hashing.hash, prior.j0), prior.received);
             }
+            // What lies in memory as single blocks is loaded before anything wide is stored near it, but not before the rounds, which
+            // need all registers.
+            let (mut aad, mut inputs, mut received) = ([null; F], [null; F], [null; F]);
+            each!(f < F, {
+                let lane = &lanes[f];
+                inputs[f] = input(lane);
+                aad[f] = broadcast(lane.job.cast::<u8>().cast_const());
+                if OPEN {
+                    received[f] = broadcast(lane.data.add(lane.len).cast_const());
+                }
+            });
+            let (aad, received) = (reversed(merge(aad)), merge(received));
+            let lengths = lengths(merge(inputs));
             let mut blocks = [[null; S]; F];
             each!(f < F, {
                 let Lane { data, len, .. } = lanes[f];
@@ -183,7 +187,7 @@ kernel_fn! {
             if P < F * S {
                 let (f, s) = (P / S, P % S);
                 let p = powers(&(&*g.lanes)[f], s);
-                h.sums[f] = add_product(h.sums[f], g.blocks[f][s], p, halves(p));
+                h.sums[f] = add_schoolbook(h.sums[f], g.blocks[f][s], p);
             } else if P == F * S {
                 // Associated data and lengths, in lanes of their frame.
                 let (mut aad_power, mut one) = ([_mm512_setzero_si512(); F], [_mm512_setzero_si512(); F]);
@@ -194,12 +198,12 @@ kernel_fn! {
                 });
                 let (p, one) = (merge(aad_power), merge(one));
                 if F == 4 {
-                    h.sum = add_product(h.sum, g.aad, p, halves(p));
-                    h.sum = add_product(h.sum, g.lengths, one, halves(one));
+                    h.sum = add_schoolbook(h.sum, g.aad, p);
+                    h.sum = add_schoolbook(h.sum, g.lengths, one);
                 } else {
                     let both = _mm512_mask_mov_epi64(g.aad, 0xcc, g.lengths);
                     let p = _mm512_mask_mov_epi64(p, 0xcc, one);
-                    h.sum = add_product(h.sum, _mm512_maskz_mov_epi64(if F == 2 { 0xff } else { 0x0f }, both), p, halves(p));
+                    h.sum = add_schoolbook(h.sum, _mm512_maskz_mov_epi64(if F == 2 { 0xff } else { 0x0f }, both), p);
                 }
             } else if P == F * S + 1 {
                 h.sum = Sum {

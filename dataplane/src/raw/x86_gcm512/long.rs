@@ -89,7 +89,7 @@ kernel_fn! {
             }
             rounds!(round, RK);
             let (p, p_sum) = bulk(key, STEP);
-            let mut sum = add_product(zero(), hash, p, p_sum);
+            let mut sum = add_karatsuba(zero(), hash, p, p_sum);
             let mut block = hash;
             each!(s < STEP, {
                 let at = data.add(SLOT * s);
@@ -99,10 +99,10 @@ kernel_fn! {
                 block = reversed(if OPEN { text } else { out });
                 if s + 1 < STEP {
                     let (p, p_sum) = bulk(key, STEP - 1 - s);
-                    sum = add_product(sum, block, p, p_sum);
+                    sum = add_karatsuba(sum, block, p, p_sum);
                 }
             });
-            _mm512_xor_si512(reduce(sum), block)
+            _mm512_xor_si512(reduce_karatsuba(sum), block)
         }
     }
 
@@ -134,7 +134,7 @@ kernel_fn! {
             let mut block = hash;
             if S > 1 {
                 let (p, p_sum) = bulk(key, S - 1);
-                sum = add_product(sum, hash, p, p_sum);
+                sum = add_karatsuba(sum, hash, p, p_sum);
                 each!(s < S - 1, {
                     let at = data.add(SLOT * s);
                     let text = _mm512_loadu_si512(at.cast());
@@ -143,10 +143,10 @@ kernel_fn! {
                     block = reversed(if OPEN { text } else { out });
                     if s + 2 < S {
                         let (p, p_sum) = bulk(key, S - 2 - s);
-                        sum = add_product(sum, block, p, p_sum);
+                        sum = add_karatsuba(sum, block, p, p_sum);
                     }
                 });
-                block = _mm512_xor_si512(reduce(sum), block);
+                block = _mm512_xor_si512(reduce_karatsuba(sum), block);
             }
             let mask = mask(len, S - 1);
             let at = data.add(SLOT * (S - 1)).cast::<i8>();
@@ -158,13 +158,13 @@ kernel_fn! {
             let blocks = len.div_ceil(16) - 4 * (S - 1);
             let first = key.cast::<u8>().add((TAIL - 5 - blocks) * 16);
             let p = _mm512_loadu_si512(first.cast());
-            sum = add_product(zero(), block, p, halves(p));
+            sum = add_karatsuba(zero(), block, p, halves(p));
             let p = _mm512_loadu_si512(first.add(SLOT).cast());
-            sum = add_product(sum, end, p, halves(p));
+            sum = add_karatsuba(sum, end, p, halves(p));
             let p = broadcast(key.cast::<u8>().add((TAIL - 1) * 16));
-            sum = add_product(sum, _mm512_maskz_mov_epi64(0x03, lengths), p, halves(p));
+            sum = add_karatsuba(sum, _mm512_maskz_mov_epi64(0x03, lengths), p, halves(p));
             let sum = Sum { lo: sum_parts::<1>(sum.lo), mid: sum_parts::<1>(sum.mid), hi: sum_parts::<1>(sum.hi) };
-            _mm512_xor_si512(reversed(reduce(sum)), j0)
+            _mm512_xor_si512(reversed(reduce_karatsuba(sum)), j0)
         }
     }
 }
