@@ -13,13 +13,16 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
-use pc5_control::pki::Folder;
+use getrandom::SysRng;
+use pc5_control::credential::{LongTermKey, Role, SoftwareKey};
+use pc5_control::pki::{Folder, Request, Validity};
 use pc5_control::store::Store;
 use pc5_control::store::sqlite::SqliteStore;
 use pc5_dataplane::batch::{Batch, Meta};
 use pc5_dataplane::io::PacketIo;
 use pc5_dataplane::io::af_packet::{AfPacket, Settings};
 use pc5_dataplane::verdict::Verdict;
+use rand_core::UnwrapErr;
 use serde_json::Value;
 
 use station::{Station, pc5, said};
@@ -182,6 +185,74 @@ fn a_new_configuration_is_taken_whole_or_not_at_all() {
     let done = answer["done"].as_str().unwrap();
     assert!(done.contains("changed: log") && done.contains("restart: [port]"), "{answer}");
     said_in_log("log filter set");
+    assert!(owner.stop(), "{}", owner.log());
+}
+
+#[test]
+fn a_root_that_goes_from_its_file_is_believed_no_more() {
+    let Some(mut owner) = Station::owner("reload: roots") else { return };
+    let out = pc5(owner.folder.path(), &["pki", "root", "second", "--plmn", "001-01"]);
+    assert!(out.status.success(), "{}", said(&out));
+    // The same files, with one network's roots and CRLs in them or those of both.
+    let text = |file: &str| {
+        ["pki", "second"].map(|folder| fs::read_to_string(owner.path(&format!("{folder}/{file}"))).unwrap())
+    };
+    let (roots, crls) = (text("ca.pem"), text("crl.pem"));
+    let believe = |owner: &Station, n: usize| {
+        fs::write(owner.path("pki/ca.pem"), roots[..n].concat()).unwrap();
+        fs::write(owner.path("pki/crl.pem"), crls[..n].concat()).unwrap();
+    };
+    let reload = |owner: &Station| owner.ask("{\"version\":1,\"ask\":\"reload\"}")["done"].to_string();
+    let believed =
+        |owner: &Station| owner.show("runtime").unwrap()["runtime"]["crls"].as_array().unwrap().len();
+    believe(&owner, 2);
+    owner.start(&[]);
+    owner.await_show("runtime", |_| true);
+    assert_eq!(believed(&owner), 2);
+    for (n, changed) in [(1, "[[trust]]"), (1, "nothing"), (2, "[[trust]]"), (2, "nothing")] {
+        believe(&owner, n);
+        let told = reload(&owner);
+        assert!(told.contains(&format!("; changed: {changed}")), "{n}: {told}");
+        assert_eq!(believed(&owner), n);
+    }
+    // The device's own may not go.
+    fs::write(owner.path("pki/ca.pem"), &roots[1]).unwrap();
+    fs::write(owner.path("pki/crl.pem"), &crls[1]).unwrap();
+    let answer = owner.ask("{\"version\":1,\"ask\":\"reload\"}");
+    assert!(answer["failed"].as_str().unwrap().contains("no trusted root"), "{answer}");
+    assert_eq!(believed(&owner), 2);
+    assert!(owner.stop(), "{}", owner.log());
+}
+
+#[test]
+fn a_certificate_that_is_replaced_in_its_file_is_taken_or_waits_for_a_restart() {
+    let Some(mut owner) = Station::owner("reload: certificate") else { return };
+    owner.start(&[]);
+    owner.await_show("groups", |_| true);
+    let reload = || owner.ask("{\"version\":1,\"ask\":\"reload\"}")["done"].to_string();
+    assert!(reload().contains("; changed: nothing"));
+
+    // A new one for the same key, then one that comes with a key of its own, which cannot be read any more.
+    let request = Request {
+        identity: "pc5:001-01:ue:go-1".parse().unwrap(),
+        roles: vec![Role::Owner],
+        groups: Vec::new(),
+        validity: Validity::days(unix() - 60, 30),
+    };
+    let key = fs::read_to_string(owner.path("pki/issued/go-1.key")).unwrap();
+    let key = SoftwareKey::from_pkcs8_pem(&key).unwrap();
+    let folder = Folder::open(&owner.path("pki")).unwrap();
+    let rng = &mut UnwrapErr(SysRng);
+    let leaf = folder.authority().issue(&request, key.public_key(), rng).unwrap();
+    folder.store_leaf(&request.identity, &leaf, None).unwrap();
+    assert!(reload().contains("; changed: credential.certificate"), "{}", owner.log());
+    assert!(reload().contains("; changed: nothing"), "{}", owner.log());
+
+    let other = folder.authority().enrol(&request, rng).unwrap();
+    folder.store_leaf(&request.identity, &other.chain[0], Some(&other.key)).unwrap();
+    let told = reload();
+    let waits = "; changed: nothing; waits for a restart: credential.certificate, of another key or identity";
+    assert!(told.contains(waits), "{told}");
     assert!(owner.stop(), "{}", owner.log());
 }
 

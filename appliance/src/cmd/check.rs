@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use pc5_control::pki::describe::utc;
+
 use crate::exit::{Exit, usage_if_missing};
 use crate::report::print;
 use crate::run::credentials::{self, Kept};
+use crate::run::own::{self, Standing};
 use crate::run::{config, device_key, steering};
 
 /// Check a configuration of the daemon, with the certificates it names; nothing is opened.
@@ -21,14 +24,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let receiving = receiving.unwrap_or_default();
     // Whatever else is said, these are told at its end.
     let receiving = format!("\nprivate key: {}{receiving}", device_key::place(&config.credential.key));
-    if let (Some(est), false) = (&config.est, config.credential.certificate.is_file()) {
-        device_key::check_before_enrolment(&config)?;
-        print(&format!(
-            "{}: good; its certificate is to be had from {}{receiving}",
-            args.config.display(),
-            est.url
-        ))?;
-        return Ok(Exit::Ok);
+    if let Some(est) = &config.est {
+        let wanting = match own::standing(&config) {
+            Standing::Missing => Some("its certificate is".to_owned()),
+            Standing::Ended(end) if credentials::can_enrol(&config) => {
+                Some(format!("its certificate was valid until {}, a new one is", utc(end)))
+            }
+            Standing::There | Standing::Ended(_) => None,
+        };
+        if let Some(wanting) = wanting {
+            device_key::check_before_enrolment(&config)?;
+            let file = args.config.display();
+            print(&format!("{file}: good; {wanting} to be had from {}{receiving}", est.url))?;
+            return Ok(Exit::Ok);
+        }
     }
     let key = credentials::read_key(&config.credential.key)?;
     let read = credentials::read(&config, key, Kept::unread(&config))?;

@@ -301,6 +301,7 @@ fn network_text(n: &NetworkStatus) -> Vec<String> {
     let mut lines = vec![format!("{}: {}; {reached}{next}", n.url, n.state)];
     lines.extend(n.error.iter().map(|e| format!("failed: {e}")));
     lines.extend(n.certificate_until.map(|until| format!("certificate until {}", utc(until))));
+    lines.extend(n.certificate_kept.iter().map(|place| format!("certificate kept {place}")));
     if !n.foreign.is_empty() {
         lines.push(format!("roots of {}", n.foreign.join(" ")));
     }

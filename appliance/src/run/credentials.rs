@@ -1,12 +1,13 @@
 //! The device's certificate and key, and whom it believes, out of the files that a configuration names.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use pc5_control::clock::Now;
 use pc5_control::credential::{
-    Clock, CrlError, Judge, LongTermKey, Refusal, Role, SoftwareKey, TokenKey, TrustEntry,
+    Clock, CrlError, Judge, LongTermKey, Plmn, Refusal, Role, SoftwareKey, TokenKey, TrustEntry,
 };
 use pc5_control::files::SECRET;
 use pc5_control::group_owner::{Device, SharedTrust, Trust};
@@ -18,11 +19,14 @@ use pc5_dataplane::keys::UnixSeconds;
 use tracing::warn;
 
 use super::config::{Config, KeySource, Station};
+use super::own::{self, Own};
 use crate::exit::refused;
 
 /// Certificate, key, roots and CRLs of a configuration, read and judged.
 pub(crate) struct Credentials {
     pub device: Device,
+    /// Its certificate, and what is in the file.
+    pub own: Own,
     /// Every CRL of the configuration's files that counts, DER.
     pub crls: Vec<Vec<u8>>,
     /// What is wrong unless the state, which was not looked into, has what mends it.
@@ -57,19 +61,33 @@ impl Kept {
     }
 }
 
-/// Reads what the configuration names, and judges the device's own certificate for what it is to do. A CRL of a file that is
+/// Reads what the configuration names, the device's own certificate among it, see [`judge`].
+///
+/// # Errors
+/// As [`judge`].
+pub(crate) fn read(config: &Config, key: Arc<dyn LongTermKey>, kept: Kept) -> anyhow::Result<Credentials> {
+    let own = own::read(config, &key)?;
+    judge(config, key, own, kept)
+}
+
+/// Reads whom the configuration believes, and judges the device's own certificate for what it is to do. A CRL of a file that is
 /// older than the one held is told and passed over.
 ///
 /// # Errors
 /// A file that cannot be used; exit code 4 when the certificate does not serve. Where CRLs can be fetched, one that is
-/// missing or too old is no reason; what a state may mend that was not looked into is none either.
-pub(crate) fn read(config: &Config, key: Arc<dyn LongTermKey>, kept: Kept) -> anyhow::Result<Credentials> {
+/// missing or too old is no reason, and where the device can enrol anew, an end that has passed is none; what a state may
+/// mend that was not looked into is none either.
+pub(crate) fn judge(
+    config: &Config,
+    key: Arc<dyn LongTermKey>,
+    own: Own,
+    kept: Kept,
+) -> anyhow::Result<Credentials> {
     let entries = roots(config)?;
     let clock = Clock { now: now().unix_seconds(), floor: kept.floor };
     let mut judge = Judge::new(entries, config.freshness);
-    let chain = read_certificates(&config.credential.certificate)?;
     // So that CRLs of intermediates are known; what is wrong with the chain is said below.
-    let learnt = judge.learn(&chain, clock).is_ok();
+    let learnt = judge.learn(&own.shown, clock).is_ok();
     for der in kept.crls {
         // An intermediate of others is known again when the first of them joins.
         judge.restore_crl(der, clock);
@@ -84,15 +102,14 @@ pub(crate) fn read(config: &Config, key: Arc<dyn LongTermKey>, kept: Kept) -> an
                 Err(e @ CrlError::RolledBack { .. }) => warn!("{said}: {e}: passed over"),
                 // A kept time floor may let it in.
                 Err(e @ CrlError::Future { .. }) if !kept.whole => doubts.push(format!("{said}: {e}")),
-                Err(e @ CrlError::UnknownIssuer) if !kept.whole && !learnt => {
-                    doubts.push(format!("{said}: {e}"));
-                }
+                // An intermediate of ours, perhaps; what is wrong with our chain is said below.
+                Err(e @ CrlError::UnknownIssuer) if !learnt => warn!("{said}: {e}: passed over"),
                 Err(e) => return Err(e).with_context(|| said.to_string()),
             }
         }
     }
     let trust = SharedTrust::new(Trust::new(judge, kept.floor));
-    let device = Device::new(key, chain, trust)
+    let device = Device::new(key, own.shown.clone(), trust)
         .with_context(|| config.credential.certificate.display().to_string())?;
     for (group, role) in duties(&config.station) {
         let path = config.credential.certificate.display();
@@ -104,11 +121,18 @@ pub(crate) fn read(config: &Config, key: Arc<dyn LongTermKey>, kept: Kept) -> an
         } else if of_crl && config.est.is_some() {
             // The network may have the CRL that is wanting; until it was fetched nobody is believed.
             warn!("{path} does not serve yet: {refusal}");
+        } else if matches!(refusal, Refusal::Expired { .. }) && can_enrol(config) {
+            warn!("{path} does not serve any more, a new one is asked for: {refusal}");
         } else {
             return Err(refused(said));
         }
     }
-    Ok(Credentials { device, crls, doubts })
+    Ok(Credentials { device, own, crls, doubts })
+}
+
+/// Whether there is what the first enrolment needs.
+pub(crate) fn can_enrol(config: &Config) -> bool {
+    config.est.as_ref().is_some_and(|est| est.first.is_some())
 }
 
 fn duties(station: &Station) -> Vec<(GroupId, Role)> {
@@ -154,9 +178,14 @@ impl Roots {
         Self { trust, known: Arc::new(Mutex::new(Known { configured, fetched: Vec::new() })) }
     }
 
-    /// The configuration was read again.
-    pub(super) fn set_configured(&self, roots: Vec<TrustEntry>) {
-        self.change(|known| known.configured = roots);
+    /// The configuration was read again. Says whether any root differs, by network or octets.
+    pub(super) fn set_configured(&self, roots: Vec<TrustEntry>) -> bool {
+        let mut differs = false;
+        self.change(|known| {
+            differs = set_of(&known.configured) != set_of(&roots);
+            known.configured = roots;
+        });
+        differs
     }
 
     /// The home network was asked again.
@@ -169,8 +198,15 @@ impl Roots {
         change(&mut known);
         let mut trust = self.trust.write();
         trust.judge.set_roots(known.configured.iter().chain(&known.fetched).cloned().collect());
+        let clock = Clock { now: now().unix_seconds(), floor: trust.floor };
+        trust.judge.reconsider(clock);
         trust.generation += 1;
     }
+}
+
+/// In whatever order they are written.
+fn set_of(roots: &[TrustEntry]) -> BTreeSet<(Plmn, &[u8])> {
+    roots.iter().map(|root| (root.plmn(), root.root())).collect()
 }
 
 pub(super) fn now() -> Now {

@@ -1,5 +1,5 @@
-//! The first enrolment: a device without certificate asks its home network for one (EST, RFC 7030), and waits in sight of
-//! operators for as long as that network is not there. Source: `go-mode.md` section 1.
+//! The first enrolment: a device without certificate, or whose own has ended, asks its home network for one (EST, RFC
+//! 7030), and waits in sight of operators for as long as that network is not there. Source: `go-mode.md` section 1.
 //!
 //! Nothing else is open meanwhile, and there is one thread: rights are given up afterwards, as without enrolment.
 
@@ -12,6 +12,7 @@ use anyhow::Context;
 use getrandom::SysRng;
 use pc5_control::credential::{Identity, LongTermKey};
 use pc5_control::files::SECRET;
+use pc5_control::pki::describe::utc;
 use pc5_control::service::est::client::{Client, EstError};
 use pc5_control::service::https::HttpsError;
 use rand_core::{Rng, UnwrapErr};
@@ -19,10 +20,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, info, warn};
+use zeroize::Zeroizing;
 
 use super::admin::{self, AdminSocket};
 use super::config::{Config, Est, Port, Station, UeConfig};
-use super::network::{Reach, client, runtime, unix_in, write_chain};
+use super::network::{Reach, client, runtime, unix_in};
+use super::own::{self, Standing};
 use super::privileges::User;
 use super::status::{
     Answer, Ask, Body, DataStatus, Drops, GroupRow, PortStatus, PrivilegesStatus, Request, Runtime, Screen,
@@ -52,16 +55,20 @@ pub(crate) enum Enrolment {
     Ended,
 }
 
-/// Enrols a device that has no certificate yet; its key is made if there is none. Nothing to do for any other. While the
-/// server cannot be reached it is asked again, later each time, and the admin socket answers.
+/// Enrols a device that has no certificate yet, or one that has ended; its key is made if there is none. Nothing to do for
+/// any other. While the server cannot be reached it is asked again, later each time, and the admin socket answers.
 ///
 /// # Errors
 /// The server refuses, or files cannot be read or written.
 pub(crate) fn enrol(config: &Config, user: &User) -> anyhow::Result<Enrolment> {
     let Some(est) = &config.est else { return Ok(Enrolment::Done(None)) };
-    let file = &config.credential.certificate;
-    if file.is_file() {
-        return Ok(Enrolment::Done(None));
+    let file = config.credential.certificate.display();
+    match own::standing(config) {
+        Standing::There => return Ok(Enrolment::Done(None)),
+        // What is wrong with it is said where it is read.
+        Standing::Ended(_) if est.first.is_none() => return Ok(Enrolment::Done(None)),
+        Standing::Ended(end) => warn!("{file} was valid until {}: enrolling anew", utc(end)),
+        Standing::Missing => {}
     }
     let (identity, secret) = est.first.as_ref().context("no certificate, and no identity to enrol")?;
     let secret = SECRET.read_text(secret).with_context(|| secret.display().to_string())?;
@@ -77,9 +84,26 @@ pub(crate) fn enrol(config: &Config, user: &User) -> anyhow::Result<Enrolment> {
         Some((chain, admin)) => (chain, admin),
         None => return Ok(Enrolment::Ended),
     };
-    write_chain(file, &chain).with_context(|| file.display().to_string())?;
+    if let Some(beside) = own::keep(config, &chain).context("certificate")? {
+        info!("{file} cannot be written: the certificate is kept in {}", beside.display());
+        user.give(&beside).with_context(|| beside.display().to_string())?;
+    }
     info!(%identity, url = est.url, "enrolled");
     Ok(Enrolment::Done(admin))
+}
+
+/// What the device can enrol with should its certificate end while the daemon runs: its file cannot be read then.
+pub(crate) fn secret(config: &Config) -> Option<First> {
+    let (identity, file) = config.est.as_ref()?.first.as_ref()?;
+    // It may be gone after the first enrolment; then there is none for another.
+    let secret = SECRET.read_text(file).ok()?;
+    Some(First { identity: identity.clone(), secret: Zeroizing::new(secret.trim_end().to_owned()) })
+}
+
+/// Who enrols, and the secret that it has in common with its network.
+pub(crate) struct First {
+    pub identity: Identity,
+    pub secret: Zeroizing<String>,
 }
 
 /// What the server is asked with.

@@ -22,6 +22,7 @@ mod keylog;
 pub(crate) mod log;
 mod metrics;
 mod network;
+pub(crate) mod own;
 mod privileges;
 mod reload;
 mod service_manager;
@@ -58,6 +59,7 @@ use self::enrolment::Enrolment;
 use self::events::Events;
 use self::keylog::KeyLog;
 use self::metrics::Scrapes;
+use self::own::SharedOwn;
 use self::privileges::User;
 use self::reload::Reloader;
 use self::service_manager::{Pulse, Watchdog};
@@ -89,6 +91,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     // What is wrong with certificates is said before anything opens.
     let key = credentials::read_key(&config.credential.key)?;
     credentials::read(&config, key.clone(), Kept::unread(&config))?;
+    let first = enrolment::secret(&config);
     let place = device_key::place(&config.credential.key);
     match &config.credential.key {
         KeySource::File(_) => warn!("private key: {place}"),
@@ -144,13 +147,14 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
 
     // From here on threads are made, and none of them has a right more.
     let store = open_store(&config)?;
-    let Credentials { device: credential, crls, .. } =
+    let Credentials { device: credential, own, crls, .. } =
         credentials::read(&config, key.clone(), Kept::stored(&*store))?;
     let identity = credential.identity.clone();
     let sdu = max_frame.saturating_sub(OVERHEAD).min(SDU);
     let (fetching, fetched_for) = (config.clone(), credential.clone());
     let roots = Roots::new(credential.trust.clone(), credentials::roots(&config)?);
-    let reloader = Reloader::new(config.clone(), key, credential.trust.clone(), roots.clone());
+    let own = SharedOwn::new(own);
+    let reloader = Reloader::new(config.clone(), credential.clone(), roots.clone(), own.clone());
     let (roles, procedure, groups) =
         station(config.station.clone(), credential, store, (devices, group_keys), sdu, config.workers)?;
 
@@ -187,7 +191,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     pulses.push(("control".to_owned(), control_pulse.clone()));
     signals(control.clone())?;
     let trust = fetched_for.trust.clone();
-    let network = network::follow(&fetching, fetched_for, roots, control.clone())?;
+    let network = network::follow(&fetching, fetched_for, roots, (own, first), control.clone())?;
     let events = Events::default();
     watch::serve(data.clone(), events.clone())?;
     if let Some(scrapes) = scrapes {

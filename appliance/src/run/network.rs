@@ -5,12 +5,12 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use pc5_control::credential::{Clock, Leaf, Plmn, TrustEntry};
+use pc5_control::credential::{Clock, Leaf, Plmn, Refusal, TrustEntry};
 use pc5_control::group_owner::{Device, Input};
 use pc5_control::pki::{pem, read_certificates};
 use pc5_control::service::est::client::Client;
@@ -19,6 +19,8 @@ use tracing::{debug, info, warn};
 use super::channels::{ControlHandle, ToControl};
 use super::config::{Config, Est};
 use super::credentials::{Roots, now};
+use super::enrolment::First;
+use super::own::{self, Chain, SharedOwn};
 use super::status::NetworkStatus;
 
 /// Own limits.
@@ -90,17 +92,26 @@ pub(crate) fn follow(
     config: &Config,
     device: Device,
     known_roots: Roots,
+    (own, first): (SharedOwn, Option<First>),
     control: ControlHandle,
 ) -> anyhow::Result<Option<Reach>> {
     let Some(est) = config.est.clone() else { return Ok(None) };
     let reach = Reach::new(&est, "away");
+    let kept = {
+        let own = own.lock();
+        config.kept_certificate().filter(|_| own.in_file.as_ref() != Some(&own.shown))
+    };
+    reach.change(|status| status.certificate_kept = kept.map(|path| format!("in {}", path.display())));
     let mut network = Network {
         client: client(&est)?,
         runtime: runtime()?,
-        certificate: config.credential.certificate.clone(),
+        config: config.clone(),
         est,
         device,
         known_roots,
+        own,
+        unkept: false,
+        first,
         control,
         crls: Vec::new(),
         roots: Vec::new(),
@@ -113,11 +124,16 @@ pub(crate) fn follow(
 struct Network {
     client: Client,
     runtime: tokio::runtime::Runtime,
-    /// File of the device's certificate.
-    certificate: PathBuf,
+    config: Config,
     est: Est,
     device: Device,
     known_roots: Roots,
+    /// The certificate as it is now: that of `device` is the one of the start.
+    own: SharedOwn,
+    /// It was renewed, and could not be written anywhere.
+    unkept: bool,
+    /// What a certificate that has ended is replaced with.
+    first: Option<First>,
     control: ControlHandle,
     /// What was fetched last, by distribution point.
     crls: Vec<(String, Vec<u8>)>,
@@ -225,37 +241,87 @@ impl Network {
         Ok(())
     }
 
-    /// A certificate that has passed two thirds of its validity is renewed, for the same key.
+    /// A certificate that has passed two thirds of its validity is renewed, for the same key; one that has ended is replaced
+    /// by a new enrolment, where there is the secret for it.
     fn renew(&mut self) -> anyhow::Result<()> {
-        let leaf = self.own_certificate()?;
-        let whole = leaf.not_after.saturating_sub(leaf.not_before);
-        if now().unix_seconds().saturating_sub(leaf.not_before) < whole / 3 * 2 {
-            return Ok(());
-        }
+        let present = {
+            let own = self.own.lock();
+            if own.in_file.as_ref() == Some(&own.shown) {
+                // An operator may have put it there.
+                self.unkept = false;
+                self.reach.change(|status| status.certificate_kept = None);
+            }
+            own.shown.clone()
+        };
         let key = self.device.key.clone();
-        let chain = self.device.chain.to_vec();
-        let present = (key.clone(), &chain[..]);
-        let renewed = self
-            .runtime
-            .block_on(self.client.reenrol(&self.device.identity, present, &*key))
-            .context("renewal of the certificate")?;
-        self.device.renew(renewed.clone())?;
-        let file = &self.certificate;
-        if let Err(e) = write_chain(file, &renewed) {
-            // It serves as long as this process runs.
-            warn!("renewed certificate not kept: {}: {e}", file.display());
-        }
+        let renewed = match (self.validity(&present), &self.first) {
+            (Err(Refusal::Expired { .. }), Some(First { identity, secret })) => self
+                .runtime
+                .block_on(self.client.enrol(identity, secret, &*key))
+                .context("the certificate has ended; enrolment anew")?,
+            (validity, _) => {
+                let leaf = validity.context("own certificate")?;
+                let whole = leaf.not_after.saturating_sub(leaf.not_before);
+                if now().unix_seconds().saturating_sub(leaf.not_before) < whole / 3 * 2 {
+                    if self.unkept {
+                        self.keep(present);
+                    }
+                    return Ok(());
+                }
+                let identity = &self.device.identity;
+                self.runtime
+                    .block_on(self.client.reenrol(identity, (key.clone(), &present), &*key))
+                    .context("renewal of the certificate")?
+            }
+        };
+        self.device.renewed(renewed.clone())?;
+        self.validity(&renewed).context("renewed certificate")?;
+        self.keep(renewed.clone());
         info!("certificate renewed");
         self.tell(Input::Renewed(renewed));
-        self.own_certificate().map(|_| ())
+        Ok(())
     }
 
-    /// The device's certificate, whatever CRLs say: whether it is renewed is the server's to decide.
-    fn own_certificate(&self) -> anyhow::Result<Leaf> {
-        let trust = self.device.trust.read();
-        let clock = Clock { now: now().unix_seconds(), floor: trust.floor };
-        let leaf = trust.judge.identify(&self.device.chain, clock).context("own certificate")?;
-        self.reach.change(|status| status.certificate_until = Some(leaf.not_after));
-        Ok(leaf)
+    /// Shows it from now on, and writes it where it is found after a restart.
+    fn keep(&mut self, renewed: Chain) {
+        // Nobody reads the file and compares before both are done.
+        let mut own = self.own.lock();
+        let kept = own::keep(&self.config, &renewed);
+        if let Ok(None) = kept {
+            own.in_file = Some(renewed.clone());
+        }
+        own.shown = renewed;
+        drop(own);
+        self.unkept = kept.is_err();
+        let told = match kept {
+            Ok(None) => None,
+            Ok(Some(path)) => {
+                let file = self.config.credential.certificate.display();
+                info!("{file} cannot be written: the certificate is kept in {}", path.display());
+                Some(format!("in {}", path.display()))
+            }
+            Err(e) => {
+                // It serves as long as this process runs.
+                warn!("renewed certificate not kept: {e}");
+                Some(format!("nowhere, lost at a restart: {e}"))
+            }
+        };
+        self.reach.change(|status| status.certificate_kept = told);
+    }
+
+    /// Whom a certificate of ours names and how long, whatever CRLs say: whether it is renewed is the server's to decide.
+    fn validity(&self, chain: &[Vec<u8>]) -> Result<Leaf, Refusal> {
+        let judged = {
+            let trust = self.device.trust.read();
+            let clock = Clock { now: now().unix_seconds(), floor: trust.floor };
+            trust.judge.identify(chain, clock)
+        };
+        let until = match &judged {
+            Ok(leaf) => Some(leaf.not_after),
+            Err(Refusal::Expired { not_after, .. }) => Some(*not_after),
+            Err(_) => None,
+        };
+        self.reach.change(|status| status.certificate_until = until);
+        judged
     }
 }

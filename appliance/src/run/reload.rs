@@ -1,20 +1,20 @@
 //! SIGHUP: the configuration is read again, checked whole, and what a running daemon can change is changed.
 
-use std::sync::Arc;
-
-use pc5_control::credential::LongTermKey;
-use pc5_control::group_owner::{Input, SharedTrust};
+use anyhow::Context;
+use pc5_control::credential::Clock;
+use pc5_control::group_owner::{Device, DeviceError, Input};
 
 use super::config::{self, Changes, Config};
-use super::credentials::{self, Kept, Roots};
+use super::credentials::{self, Kept, Roots, now};
 use super::log;
+use super::own::{self, Chain, Own, SharedOwn};
 
 /// What a reload compares with.
 pub(crate) struct Reloader {
     running: Config,
-    key: Arc<dyn LongTermKey>,
-    trust: SharedTrust,
+    device: Device,
     roots: Roots,
+    own: SharedOwn,
 }
 
 /// A good configuration, read again.
@@ -26,8 +26,8 @@ pub(crate) struct Reload {
 
 impl Reloader {
     /// From what the daemon was started with.
-    pub(crate) fn new(running: Config, key: Arc<dyn LongTermKey>, trust: SharedTrust, roots: Roots) -> Self {
-        Self { running, key, trust, roots }
+    pub(crate) fn new(running: Config, device: Device, roots: Roots, own: SharedOwn) -> Self {
+        Self { running, device, roots, own }
     }
 
     /// Reads and judges everything; only if all of it is good does anything change.
@@ -36,20 +36,65 @@ impl Reloader {
     /// What is wrong with the file, or with one that it names.
     pub(crate) fn read(&mut self) -> anyhow::Result<Reload> {
         let new = config::read(&self.running.source)?;
-        let read = credentials::read(&new, self.key.clone(), Kept::held(&self.trust))?;
+        let mut changes = self.running.changes(&new);
+        // The network does not renew it meanwhile.
+        let mut own = self.own.lock();
+        let replaced = self.replaced(&new, &own, &mut changes)?;
+        let judged = match &replaced {
+            Some(chain) => Own { shown: chain.clone(), in_file: None },
+            None => own.clone(),
+        };
+        let held = Kept::held(&self.device.trust);
+        let read = credentials::judge(&new, self.device.key.clone(), judged, held)?;
         let roots = credentials::roots(&new)?;
-
-        let changes = self.running.changes(&new);
         if new.log != self.running.log {
             log::set(new.log.as_deref())?;
         }
-        self.trust.write().judge.set_freshness(new.freshness);
-        // Also where the files are the same: what they hold may be something else.
-        self.roots.set_configured(roots);
+
+        // Files are compared by what is in them: a root may go from one that stays where it is.
+        if self.roots.set_configured(roots) && self.running.trust == new.trust {
+            changes.applied.push("[[trust]]".into());
+        }
+        {
+            let mut trust = self.device.trust.write();
+            trust.judge.set_freshness(new.freshness);
+            trust.generation += 1;
+            let clock = Clock { now: now().unix_seconds(), floor: trust.floor };
+            // So that the CRL of a new intermediate of ours is taken.
+            let _ = trust.judge.learn(&read.own.shown, clock);
+        }
         let mut inputs = vec![Input::TrustChanged];
         inputs.extend(read.crls.into_iter().map(Input::Crl));
+        if let Some(chain) = replaced.filter(|_| new.credential == self.running.credential) {
+            self.running.kept_certificate().iter().for_each(|kept| own::forget(kept));
+            own.in_file = Some(chain.clone());
+            if own.shown != chain {
+                own.shown.clone_from(&chain);
+                changes.applied.push("credential.certificate".into());
+                inputs.push(Input::Renewed(chain));
+            }
+        }
+        drop(own);
         inputs.extend(changes.orders.iter().cloned().map(Input::Order));
         self.running.take_living(&new);
         Ok(Reload { inputs, changes })
+    }
+
+    /// The certificate that is in its file now, if it is another one than before and of the same identity and key. For
+    /// one of another there is no way but a restart: the key was read before rights were given up.
+    fn replaced(&self, new: &Config, own: &Own, changes: &mut Changes) -> anyhow::Result<Option<Chain>> {
+        let elsewhere = new.credential != self.running.credential;
+        let found = own::in_file(new)?.filter(|found| elsewhere || own.in_file.as_ref() != Some(found));
+        let Some(found) = found else { return Ok(None) };
+        match self.device.renewed(found.clone()) {
+            Ok(_) => Ok(Some(found)),
+            Err(DeviceError::OtherKey | DeviceError::OtherIdentity(_)) => {
+                if !elsewhere {
+                    changes.restart.push("credential.certificate, of another key or identity".into());
+                }
+                Ok(None)
+            }
+            Err(e) => Err(e).with_context(|| new.credential.certificate.display().to_string()),
+        }
     }
 }

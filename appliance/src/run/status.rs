@@ -471,6 +471,9 @@ pub(crate) struct NetworkStatus {
     pub next: Option<u64>,
     /// End of the device's certificate.
     pub certificate_until: Option<u64>,
+    /// Where it is kept, if not in its file.
+    #[serde(default)]
+    pub certificate_kept: Option<String>,
     /// Networks whose roots were had from it.
     pub foreign: Vec<String>,
 }

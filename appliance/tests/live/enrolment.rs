@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -176,15 +176,15 @@ fn a_device_waits_in_sight_for_its_network_and_goes_on_when_it_comes() {
     assert!(ue.stop(), "{}", ue.log());
 }
 
-/// A certificate whose end is near, in place of the one that is there.
-fn soon_over(folder: &Path, name: &str) {
+/// A certificate whose end is near, or was, so many seconds from now, in place of the one that is there.
+fn ends_in(lab: &Lab, name: &str, seconds: i64) {
     let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let folder = Folder::open(folder).unwrap();
+    let folder = Folder::open(&lab.folder().join("pki")).unwrap();
     let request = Request {
         identity: format!("pc5:001-01:ue:{name}").parse().unwrap(),
         roles: vec![Role::Member],
         groups: Vec::new(),
-        validity: Validity { not_before: now - 10_000, not_after: now + 1_000 },
+        validity: Validity { not_before: now - 10_000, not_after: now.checked_add_signed(seconds).unwrap() },
     };
     let device = folder.authority().enrol(&request, &mut rand_core::UnwrapErr(getrandom::SysRng)).unwrap();
     folder.store_leaf(&request.identity, &device.chain[0], Some(&device.key)).unwrap();
@@ -204,8 +204,15 @@ fn certificates_are_renewed_and_roots_of_other_networks_come_and_go() {
     let group = format!("[[group]]\nid = \"{GROUP}\"\nowner = \"fffffe\"\nnetworks = [\"10.77.0.0/24\"]\n");
     let mut go = lab.node("go-1", "owner", &Text { tables: group + &est(None, more), ..Text::default() });
     go.space.ip("addr add 192.0.2.10/24 dev eth0").unwrap();
+    // Besides the home network's root it believes another one of the same network.
+    lab.pc5(&["pki", "root", "second", "--plmn", "001-01"]);
+    let pem = |name: &str| fs::read_to_string(lab.folder().join(name)).unwrap();
+    let roots = lab.folder().join("roots.pem");
+    fs::write(&roots, pem("pki/ca.pem") + &pem("second/ca.pem")).unwrap();
+    let config = fs::read_to_string(&go.config).unwrap();
+    fs::write(&go.config, config.replace("root = \"pki/ca.pem\"\ncrl", "root = \"roots.pem\"\ncrl")).unwrap();
     let mut near = unenrolled(&lab, 1);
-    soon_over(&lab.folder().join("pki"), "ue-1");
+    ends_in(&lab, "ue-1", 1_000);
     let certificate = lab.folder().join("pki/issued/ue-1.pem");
     let before = fs::read(&certificate).unwrap();
     // A UE of another network, which believes the owner's and its own.
@@ -243,11 +250,103 @@ fn certificates_are_renewed_and_roots_of_other_networks_come_and_go() {
     roamer.await_joined();
     go.await_members(2);
     assert!(roamer.ping("10.77.0.1"), "{}", roamer.story());
-    // And no longer when it has it no more.
+    // A configured root that is taken out of its file is gone when that is read again; the one that was fetched stays.
+    let networks = |s: &Value| {
+        let rows = s["runtime"]["crls"].as_array().unwrap();
+        rows.iter().map(|c| c["plmn"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(networks(&go.show("runtime").unwrap()), ["001-01", "001-01", "002-02"]);
+    fs::write(&roots, pem("pki/ca.pem")).unwrap();
+    let pid = go.pid().unwrap().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    go.await_show("runtime", |s| networks(s) == ["001-01", "002-02"]);
+    assert!(go.log().contains("applied=\"[[trust]]\""), "{}", go.log());
+    assert_eq!(members(&go), 2, "{}", go.story());
+    // The other network's is believed no longer when the home network has it no more; the removed one does not come back.
     drop(server);
     let _server = serve(&lab, "pki", 8443, &device("ue-1"));
     go.await_show("members", |s| s["members"].as_array().unwrap().len() == 1);
+    assert_eq!(networks(&go.show("runtime").unwrap()), ["001-01"]);
     for node in [&go, &near, &roamer] {
         node.assert_adds_up();
     }
+}
+
+#[test]
+fn a_certificate_is_kept_where_the_daemon_may_write_and_one_that_has_ended_is_replaced() {
+    let Some(lab) = Lab::new("enrolment: kept, ended") else { return };
+    network(&lab);
+    fs::set_permissions(lab.folder(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut go = lab.owner("", "");
+    go.start();
+    let mut ues = [1, 2, 3].map(|n| unenrolled(&lab, n));
+    // UE-1 becomes a user who reaches its state, and not the folder of certificates.
+    fs::create_dir(lab.folder().join("state")).unwrap();
+    chown(lab.folder().join("state"), Some(54_321), Some(54_321)).unwrap();
+    let config = fs::read_to_string(&ues[0].config).unwrap();
+    let config =
+        config.replace("\"ue-1.sqlite\"", "\"state/ue.sqlite\"").replace("pki/issued/ue-1", "own/ue-1");
+    fs::write(&ues[0].config, config).unwrap();
+    // Its certificate is to be renewed; that of UE-2 has ended, that of UE-3 ends while it runs.
+    for (name, seconds) in [("ue-1", 1_000), ("ue-2", -5), ("ue-3", 8)] {
+        ends_in(&lab, name, seconds);
+    }
+    let said = lab.pc5(&["check", "ue-2.toml"]);
+    assert!(
+        said.contains("its certificate was valid until") && said.contains("a new one is to be had"),
+        "{said}"
+    );
+    // The authority has its own record of what it issued.
+    fs::create_dir(lab.folder().join("own")).unwrap();
+    for name in ["ue-1.pem", "ue-1.key"] {
+        let issued = lab.folder().join("pki/issued").join(name);
+        fs::copy(issued, lab.folder().join("own").join(name)).unwrap();
+    }
+    let file = lab.folder().join("own/ue-1.pem");
+    let before = fs::read(&file).unwrap();
+    for n in [0, 2] {
+        ues[n].start();
+    }
+    ues[0].await_joined();
+    let now = || UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let ended = |s: &Value| network_of(s)["certificate_until"].as_u64().is_some_and(|end| end < now());
+    ues[2].await_show("runtime", ended);
+    ues[1].start();
+    ues[1].await_show("groups", |s| s["groups"][0]["state"] == "enrolling");
+
+    // The network comes: all have a new one.
+    let devices: String = ["ue-1", "ue-2", "ue-3"].iter().map(|id| device(id)).collect();
+    let server = serve(&lab, "pki", 8443, &devices);
+    let tomorrow = now() + 86_400;
+    let renewed = |s: &Value| network_of(s)["certificate_until"].as_u64().unwrap_or(0) > tomorrow;
+    for ue in &ues {
+        ue.await_show("runtime", renewed);
+    }
+    // It was refused meanwhile, and asks again by itself, later each time; here at once.
+    assert!(ues[2].ask(&["link", "connect"]).status.success());
+    for ue in &ues {
+        ue.await_joined();
+    }
+    assert!(ues[1].log().contains("enrolling anew"), "{}", ues[1].log());
+
+    // And after a restart off the network, too.
+    drop(server);
+    let kept = |s: &Value| {
+        network_of(s)["certificate_kept"]
+            .as_str()
+            .is_some_and(|k| k.ends_with("state/ue.sqlite.certificate.pem"))
+    };
+    let place = ues[0].show("runtime").unwrap();
+    assert!(kept(&place), "{place:#}");
+    assert!(fs::read(&file).unwrap() == before, "its user may not write there");
+    for ue in &mut ues {
+        assert!(ue.stop(), "{}", ue.log());
+        ue.start();
+    }
+    for ue in &ues {
+        ue.await_joined();
+        ue.await_show("runtime", renewed);
+    }
+    assert!(kept(&ues[0].show("runtime").unwrap()));
+    lab.pc5(&["check", "ue-1.toml"]);
 }

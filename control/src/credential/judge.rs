@@ -154,7 +154,7 @@ impl Judge {
     }
 
     /// Replaces the trust entries, as a fetch of roots does: what is not among them is trusted no more. Stored CRLs
-    /// stay, so that no number falls when a root comes back.
+    /// stay, so that no number falls when a root comes back; see also [`Self::reconsider`].
     pub fn set_roots(&mut self, mut roots: Vec<TrustEntry>) {
         roots.sort_by(|a, b| a.plmn.cmp(&b.plmn).then_with(|| a.ca.id.cmp(&b.ca.id)));
         roots.dedup_by(|a, b| a.plmn == b.plmn && a.der == b.der);
@@ -231,9 +231,15 @@ impl Judge {
         }
         let new = self.learnt.len() - before;
         if new > 0 {
-            std::mem::take(&mut self.set_aside).into_iter().for_each(|der| self.restore_crl(der, clock));
+            self.reconsider(clock);
         }
         Ok(new)
+    }
+
+    /// Tries those stored CRLs again whose issuer was not known when they were restored: after new roots, so that no number
+    /// falls because its root was away at the start.
+    pub fn reconsider(&mut self, clock: Clock) {
+        std::mem::take(&mut self.set_aside).into_iter().for_each(|der| self.restore_crl(der, clock));
     }
 
     /// Takes a CRL (DER) from the device's own store. One whose issuer is not known yet waits until [`Self::learn`] finds a

@@ -453,6 +453,17 @@ fn a_stored_crl_keeps_its_number_while_its_root_is_away() {
     assert!(matches!(judge.install_crl(&old, clock(T)), Err(CrlError::RolledBack { .. })));
 }
 
+#[test]
+fn a_stored_crl_counts_as_soon_as_its_root_is_believed() {
+    let (ca, mut other) = (root("001-01"), root("002-02"));
+    let old = other.crl(T, T + DAY).unwrap();
+    let mut judge = Judge::new(vec![ca.trust_entry().unwrap()], Freshness::default());
+    judge.restore_crl(other.crl(T, T + DAY).unwrap(), clock(T));
+    judge.set_roots(vec![other.trust_entry().unwrap()]);
+    judge.reconsider(clock(T));
+    assert!(matches!(judge.install_crl(&old, clock(T)), Err(CrlError::RolledBack { .. })));
+}
+
 struct World {
     judge: Judge,
     chain: Vec<Vec<u8>>,

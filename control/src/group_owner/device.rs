@@ -108,12 +108,20 @@ impl Device {
     /// # Errors
     /// [`DeviceError`]; what was shown before is shown on.
     pub fn renew(&mut self, chain: Vec<Vec<u8>>) -> Result<(), DeviceError> {
+        *self = self.renewed(chain)?;
+        Ok(())
+    }
+
+    /// The same device with another certificate.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when it is of another identity or key.
+    pub fn renewed(&self, chain: Vec<Vec<u8>>) -> Result<Self, DeviceError> {
         let renewed = Self::new(self.key.clone(), chain, self.trust.clone())?;
         if renewed.identity != self.identity {
             return Err(DeviceError::OtherIdentity(renewed.identity));
         }
-        *self = renewed;
-        Ok(())
+        Ok(renewed)
     }
 
     /// What it shows in handshakes.

@@ -143,6 +143,11 @@ struct File {
 }
 
 impl Config {
+    /// Where a certificate is kept that could not be written to its file: beside the state.
+    pub(crate) fn kept_certificate(&self) -> Option<PathBuf> {
+        self.state.as_deref().map(kept_certificate)
+    }
+
     /// The files that a running daemon works with.
     pub(crate) fn files(&self) -> Files {
         let mut files = Files::default();
@@ -162,6 +167,12 @@ impl Config {
         files.removes(&self.admin);
         files
     }
+}
+
+fn kept_certificate(state: &Path) -> PathBuf {
+    let mut name = state.as_os_str().to_owned();
+    name.push(".certificate.pem");
+    name.into()
 }
 
 /// Reads and checks a file. Paths in it are relative to its folder.
@@ -241,7 +252,8 @@ impl Checker<'_> {
         let key_log = file.key_log.map(|path| self.base.join(path));
         let port = self.port(file.port);
         let credential = self.credential(file.credential, file.est.is_some());
-        let enrolled = credential.as_ref().is_some_and(|c| c.certificate.is_file());
+        let kept = state.as_deref().map(kept_certificate).is_some_and(|path| path.is_file());
+        let enrolled = kept || credential.as_ref().is_some_and(|c| c.certificate.is_file());
         let est = match file.est {
             Some(est) => Some(self.est(est, enrolled)?),
             None => None,
