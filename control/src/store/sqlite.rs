@@ -259,21 +259,45 @@ async fn load(connection: &mut SqliteConnection) -> Result<MemoryStore, StoreErr
 }
 
 /// One change, whole or not at all.
+///
+/// `Ok` is SQLite's word for COMMIT and nothing else's. A guard that counts depth, as sqlx's own, is of no use here: a
+/// full disk lets SQLite roll back by itself, the guard's ROLLBACK then fails and leaves its count above what is, and
+/// from there on it begins savepoints, whose release it takes for a commit.
 async fn apply(connection: &mut SqliteConnection, write: Write) -> Result<(), StoreError> {
-    let mut change = connection.begin().await.map_err(failed)?;
+    let result = match run(connection, "BEGIN IMMEDIATE").await {
+        Ok(()) => match change(connection, write).await {
+            Ok(()) => run(connection, "COMMIT").await,
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    if result.is_err() {
+        // Fails where SQLite did it by itself, without harm. Should a transaction be left after all, then the next
+        // BEGIN is refused and comes here. The connection stays, since with it would go the lock on the file.
+        let _ = run(connection, "ROLLBACK").await;
+    }
+    result
+}
+
+async fn run(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), StoreError> {
+    sqlx::query(statement).execute(connection).await.map(drop).map_err(failed)
+}
+
+/// The statements of a change.
+async fn change(connection: &mut SqliteConnection, write: Write) -> Result<(), StoreError> {
     match write {
         Write::Epochs { group, reserved } => {
             sqlx::query("INSERT OR REPLACE INTO epochs (group_id, reserved) VALUES (?, ?)")
                 .bind(group.get())
                 .bind(reserved.cast_signed())
-                .execute(&mut *change)
+                .execute(&mut *connection)
                 .await
                 .map_err(failed)?;
             sqlx::query("DELETE FROM grants WHERE group_id = ? AND epoch <= ? - ?")
                 .bind(group.get())
                 .bind(reserved.cast_signed())
                 .bind(GRANTS_KEPT.cast_signed())
-                .execute(&mut *change)
+                .execute(&mut *connection)
                 .await
                 .map_err(failed)?;
         }
@@ -286,7 +310,7 @@ async fn apply(connection: &mut SqliteConnection, write: Write) -> Result<(), St
                 .bind(epoch.cast_signed())
                 .bind(grant.sender.get())
                 .bind(grant.last.get())
-                .execute(&mut *change)
+                .execute(&mut *connection)
                 .await
                 .map_err(failed)?;
             }
@@ -299,7 +323,7 @@ async fn apply(connection: &mut SqliteConnection, write: Write) -> Result<(), St
             .bind(binding.layer2.get())
             .bind(binding.identity.to_string())
             .bind(binding.until.cast_signed())
-            .execute(&mut *change)
+            .execute(&mut *connection)
             .await
             .map_err(failed)?;
         }
@@ -307,7 +331,7 @@ async fn apply(connection: &mut SqliteConnection, write: Write) -> Result<(), St
             sqlx::query("DELETE FROM bindings WHERE group_id = ? AND layer2 = ?")
                 .bind(group.get())
                 .bind(layer2.get())
-                .execute(&mut *change)
+                .execute(&mut *connection)
                 .await
                 .map_err(failed)?;
         }
@@ -319,14 +343,14 @@ async fn apply(connection: &mut SqliteConnection, write: Write) -> Result<(), St
             statement
                 .bind(group.get())
                 .bind(identity.to_string())
-                .execute(&mut *change)
+                .execute(&mut *connection)
                 .await
                 .map_err(failed)?;
         }
         Write::TimeFloor(to) => {
             sqlx::query("INSERT OR REPLACE INTO meta (name, value) VALUES ('time floor', ?)")
                 .bind(to.cast_signed())
-                .execute(&mut *change)
+                .execute(&mut *connection)
                 .await
                 .map_err(failed)?;
         }
@@ -334,12 +358,12 @@ async fn apply(connection: &mut SqliteConnection, write: Write) -> Result<(), St
             sqlx::query("INSERT OR REPLACE INTO crls (issuer, der) VALUES (?, ?)")
                 .bind(issuer.to_vec())
                 .bind(der)
-                .execute(&mut *change)
+                .execute(&mut *connection)
                 .await
                 .map_err(failed)?;
         }
     }
-    change.commit().await.map_err(failed)
+    Ok(())
 }
 
 async fn rows(connection: &mut SqliteConnection, select: &'static str) -> Result<Vec<SqliteRow>, StoreError> {
@@ -424,6 +448,60 @@ mod tests {
         Floor(u64),
         Crl(u8, Vec<u8>),
         Reopen,
+        /// A change that the file takes no more of.
+        Fail(Fault),
+    }
+
+    /// How a write fails: as SQLite does on a full disk, the transaction gone with it; or at the commit, the
+    /// transaction left open; or in a statement alone.
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum Fault {
+        Full,
+        Commit,
+        Statement,
+    }
+
+    const FAULTS: [Fault; 3] = [Fault::Full, Fault::Commit, Fault::Statement];
+
+    impl Fault {
+        /// The reservation that fails so.
+        fn epoch(self) -> u64 {
+            1_000_000 + self as u64
+        }
+    }
+
+    /// A file of which some reservations fail.
+    fn faulty(path: &Path) -> SqliteStore {
+        drop(SqliteStore::open(path).unwrap());
+        let [full, commit, statement] = FAULTS.map(Fault::epoch);
+        let triggers = format!(
+            "CREATE TABLE nobody (x INTEGER PRIMARY KEY);
+             CREATE TABLE orphans (x INTEGER REFERENCES nobody (x) DEFERRABLE INITIALLY DEFERRED);
+             CREATE TRIGGER full BEFORE INSERT ON epochs WHEN NEW.reserved = {full}
+             BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END;
+             CREATE TRIGGER late BEFORE INSERT ON epochs WHEN NEW.reserved = {commit}
+             BEGIN INSERT INTO orphans (x) VALUES (1); END;
+             CREATE TRIGGER once BEFORE INSERT ON epochs WHEN NEW.reserved = {statement}
+             BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END;"
+        );
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(triggers)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        });
+        SqliteStore::open(path).unwrap()
+    }
+
+    /// What a power loss now would leave: the files as they are, nobody having closed them.
+    fn after_power_loss(path: &Path, copy: &Path) -> SqliteStore {
+        let wal = |p: &Path| {
+            let mut name = p.as_os_str().to_owned();
+            name.push("-wal");
+            std::path::PathBuf::from(name)
+        };
+        fs::copy(path, copy).unwrap();
+        fs::copy(wal(path), wal(copy)).unwrap();
+        SqliteStore::open(copy).unwrap()
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -440,6 +518,7 @@ mod tests {
             any::<u64>().prop_map(Step::Floor),
             (0..3_u8, prop::collection::vec(any::<u8>(), 0..9)).prop_map(|(i, d)| Step::Crl(i, d)),
             Just(Step::Reopen),
+            prop::sample::select(&FAULTS[..]).prop_map(Step::Fail),
         ]
     }
 
@@ -457,7 +536,7 @@ mod tests {
             Step::Evict(g, i, e) => store.set_evicted(gid(*g), &ue(*i), *e),
             Step::Floor(to) => store.raise_time_floor(*to),
             Step::Crl(i, der) => store.keep_crl(&[*i; 32], der),
-            Step::Reopen => Ok(()),
+            Step::Reopen | Step::Fail(_) => Ok(()),
         }
         .unwrap();
     }
@@ -479,16 +558,47 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("state.db");
             let mut oracle = MemoryStore::default();
-            let mut store = SqliteStore::open(&path).unwrap();
-            for step in steps.iter().chain([&Step::Reopen]) {
+            let mut store = faulty(&path);
+            for step in &steps {
                 act(&mut oracle, step);
                 act(&mut store, step);
                 if matches!(step, Step::Reopen) {
                     drop(store);
                     store = SqliteStore::open(&path).unwrap();
                 }
+                if let Step::Fail(fault) = step {
+                    prop_assert!(store.reserve_epochs(gid(0), fault.epoch()).is_err());
+                }
                 prop_assert_eq!(shown(&store.memory), shown(&oracle));
             }
+            let copy = after_power_loss(&path, &folder.path().join("copy.db"));
+            prop_assert_eq!(shown(&copy.memory), shown(&oracle));
+            drop(store);
+            prop_assert_eq!(shown(&SqliteStore::open(&path).unwrap().memory), shown(&oracle));
+        }
+    }
+
+    /// What failed is not there, and what was told done afterwards is.
+    #[test]
+    fn a_write_after_failed_ones_is_on_the_disk_when_it_is_told_so() {
+        for faults in [&[Fault::Full; 3][..], &[Fault::Commit; 3], &[Fault::Statement; 3], &FAULTS] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("state.db");
+            let mut store = faulty(&path);
+            store.reserve_epochs(gid(1), 16).unwrap();
+            for fault in faults {
+                let error = store.reserve_epochs(gid(1), fault.epoch()).unwrap_err();
+                assert!(!error.0.contains("transaction"), "{error}");
+            }
+            assert_eq!(store.epochs_reserved(gid(1)), 16);
+            store.reserve_epochs(gid(1), 32).unwrap();
+            store.set_evicted(gid(1), &ue(2), true).unwrap();
+            let copy = after_power_loss(&path, &folder.path().join("copy.db"));
+            assert_eq!(copy.epochs_reserved(gid(1)), 32, "{faults:?}");
+            assert_eq!(copy.evicted(gid(1)), BTreeSet::from([ue(2)]), "{faults:?}");
+            // A failure gives the file to nobody else.
+            let second = SqliteStore::open(&path).err().unwrap();
+            assert!(second.0.contains("in use"), "{second}");
         }
     }
 
@@ -538,11 +648,7 @@ mod tests {
         store.reserve_epochs(gid(1), 16).unwrap();
         let last = PtkId::new(512).unwrap();
         store.record_grants(gid(1), 3, &[Granted { sender: l2(5), last }]).unwrap();
-        // As a power loss would leave it: the files as they are, nobody having closed them.
-        let copy = folder.path().join("copy.db");
-        fs::copy(&path, &copy).unwrap();
-        fs::copy(folder.path().join("state.db-wal"), folder.path().join("copy.db-wal")).unwrap();
-        let copy = SqliteStore::open(&copy).unwrap();
+        let copy = after_power_loss(&path, &folder.path().join("copy.db"));
         assert_eq!(copy.epochs_reserved(gid(1)), 16);
         assert_eq!(copy.memory.granted(gid(1), 3, l2(5)), Some(last));
     }
