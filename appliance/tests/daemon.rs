@@ -478,3 +478,78 @@ fn events_are_heard_as_they_happen_and_top_shows_rates() {
     assert!(said(&out).contains("NS/FRAME") && !said(&out).contains('\x1b'), "{}", said(&out));
     assert!(owner.stop(), "{}", owner.log());
 }
+
+/// A file system of its own, small enough to be filled.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(at: std::path::PathBuf, kib: u32) -> Self {
+        let options = format!("size={kib}k,mode=0700,uid=54321,gid=54321");
+        let out =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(&at).output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+        Self(at)
+    }
+
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("filler")).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn an_order_that_a_full_disk_does_not_keep_is_not_called_done() {
+    let Some(mut owner) = Station::owner("full disk") else { return };
+    owner.configure("state = \"state/go.sqlite\"\nuser = \"54321\"", "");
+    fs::set_permissions(owner.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let disk = Small::mount(owner.path("state"), 400);
+    owner.start(&[]);
+    owner.await_show("groups", |_| true);
+    let order = |owner: &Station, args: &[&str]| {
+        let admin = owner.path("run/admin.sock");
+        pc5(owner.folder.path(), &[&["group"], args, &["--admin", admin.to_str().unwrap()]].concat())
+    };
+    let ue = |n: u8| format!("pc5:001-01:ue:ue-{n}");
+    assert!(order(&owner, &["evict", &ue(1)]).status.success());
+
+    disk.fill();
+    // Epochs are reserved sixteen at a time.
+    let failed = (0..40).map(|_| order(&owner, &["rekey"])).find(|out| !out.status.success()).unwrap();
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(said(&failed).contains("could not be written"), "{}", said(&failed));
+    for _ in 0..3 {
+        let out = order(&owner, &["evict", &ue(2)]);
+        assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+        // It is out all the same, as long as this process lives.
+        let evicted = &owner.show("groups").unwrap()["groups"][0]["evicted"];
+        assert!(evicted.as_array().unwrap().iter().any(|e| *e == ue(2)), "{evicted}");
+        assert!(!order(&owner, &["readmit", &ue(1)]).status.success());
+        assert!(!order(&owner, &["rekey"]).status.success());
+    }
+
+    disk.make_room();
+    for args in [&["evict", &ue(3)][..], &["rekey"]] {
+        let out = order(&owner, args);
+        assert!(out.status.success(), "{}", said(&out));
+    }
+    let epoch = |s: &Value| s["groups"][0]["epoch"].as_u64().unwrap();
+    let before = owner.await_show("groups", |s| epoch(s) > 0);
+    // What was told done, and nothing else, is there after the process was killed.
+    owner.signal("-KILL");
+    assert!(!owner.stop());
+    owner.start(&[]);
+    let after = owner.await_show("groups", |_| true);
+    assert_eq!(after["groups"][0]["evicted"], serde_json::json!([ue(1), ue(3)]));
+    assert!(epoch(&after) > epoch(&before), "{after} after {before}");
+    assert!(owner.stop(), "{}", owner.log());
+}

@@ -91,6 +91,8 @@ pub(crate) struct Control {
     joining_since: BTreeMap<Layer2Id, Instant>,
     late_entry: Option<Duration>,
     ended: Option<Option<String>>,
+    /// Why the state took no write since an order was begun.
+    unwritten: Option<String>,
     pulse: Pulse,
 }
 
@@ -119,6 +121,7 @@ impl Control {
             joining_since: BTreeMap::new(),
             late_entry: None,
             ended: None,
+            unwritten: None,
             pulse: Pulse::default(),
         }
     }
@@ -356,6 +359,7 @@ impl Control {
             }
             Notice::StoreFailed(why) => {
                 error!("state cannot be written, nothing that needs it is handed out: {why}");
+                self.unwritten = Some(why.clone());
             }
             Notice::Ignored { source, detail } => {
                 debug!(%source, detail, "ignored");

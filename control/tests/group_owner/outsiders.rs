@@ -281,11 +281,16 @@ fn nothing_more_goes_out_under_an_old_key_while_the_store_fails() {
         let mut told = w.log.audiences.last().unwrap().0.clone();
         told.sort();
         assert_eq!(told, others);
+        let told = |w: &World| w.notices(OWNER).filter(|n| matches!(n, Notice::StoreFailed(_))).count();
+        let before = told(&w);
         w.order(OWNER, Order::RekeyGroup(GROUP));
+        assert!(told(&w) > before, "an order that is not carried out is told so");
         w.run_for(secs(2));
     }
     store.set_broken(false);
-    w.run_for(secs(2));
+    // Ordered: it waits for no timer.
+    w.order(OWNER, Order::RekeyGroup(GROUP));
+    assert_eq!(w.sendable().len(), 1);
     assert!(w.settle());
     let (after, pgk_id) = w.owner().group_key(GROUP).unwrap();
     assert!(after > before);

@@ -11,7 +11,20 @@ use super::{Baseline, Control, Procedure};
 use crate::run::status::{Ask, Body};
 
 impl Control {
+    /// Does what is asked. What the state did not take is not called done.
     pub(super) fn answer(&mut self, ask: Ask) -> Body {
+        self.unwritten = None;
+        let body = self.done(ask);
+        match (body, self.unwritten.take()) {
+            (Body::Done(_), Some(why)) => Body::Failed(format!(
+                "{why}: what was ordered is not done, or holds no longer than this process does; give the state room \
+                 to be written, then give the order again"
+            )),
+            (body, _) => body,
+        }
+    }
+
+    fn done(&mut self, ask: Ask) -> Body {
         match ask {
             Ask::Show { what } => self.show(what),
             Ask::Reload => self.reload(),

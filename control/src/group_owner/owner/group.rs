@@ -234,6 +234,15 @@ impl Group {
         }
     }
 
+    /// A change that is ordered. While keys are withheld it is the one that excludes, tried at once.
+    pub(super) fn order_change<R: CryptoRng + ?Sized>(&mut self, core: &mut Core, now: Now, rng: &mut R) {
+        if self.withheld {
+            self.exclude(core, now, rng);
+        } else {
+            self.change_key(core, now, rng);
+        }
+    }
+
     /// The epoch that may follow the one in use now. A future one whose time has not come serves nobody: a change before
     /// its time is to an epoch of its own, and what lies between is passed over.
     fn epoch_to_use<R: CryptoRng + ?Sized>(

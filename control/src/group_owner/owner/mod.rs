@@ -344,7 +344,7 @@ impl Owner {
         match order {
             Order::RekeyGroup(group) => {
                 if let Some(group) = self.groups.values_mut().find(of(group)) {
-                    group.change_key(core, now, rng);
+                    group.order_change(core, now, rng);
                 }
             }
             Order::Evict { group, identity } => {
