@@ -137,7 +137,23 @@ impl GroupPolicy {
         if self.future_epochs > 3 {
             return wrong("future epochs: at most 3, since a message has at most 4 group keys");
         }
-        if self.change_after() + limits::DISTRIBUTION > self.key_lifetime {
+        let times = [
+            self.key_lifetime,
+            self.change_after(),
+            self.kd_lifetime,
+            self.keepalive_period,
+            self.lost_after,
+            self.spread,
+        ];
+        if times.into_iter().any(|t| t > limits::LONGEST) {
+            return wrong("no time is above 100 years");
+        }
+        if self.change_after() < limits::SHORTEST_CHANGE {
+            return wrong(
+                "a group key is changed after 100 milliseconds at the earliest: each change writes state",
+            );
+        }
+        if self.change_after().saturating_add(limits::DISTRIBUTION) > self.key_lifetime {
             return wrong("a group key must outlive its change by the 7 seconds that distribution may take");
         }
         if self.max_members == 0 || self.max_members > limits::MEMBERS {
@@ -291,12 +307,18 @@ pub mod limits {
 
     /// Members of a group.
     pub const MEMBERS: usize = 16_384;
+    /// No configured time is above this, so that sums of a few of them and a point in time are one. A hundred years.
+    pub const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
+    /// Least time between routine changes of a group key: each takes a message to every member, and now and then a write.
+    pub const SHORTEST_CHANGE: Duration = Duration::from_millis(100);
     /// How long a change of the group key may take: every repetition of GROUP_KEY_UPDATE, rounded up.
     pub const DISTRIBUTION: Duration = Duration::from_secs(7);
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn policy() -> GroupPolicy {
@@ -314,6 +336,40 @@ mod tests {
         assert!(p.check().unwrap_err().what.contains("outlive"));
         p.rekey_after = Some(Duration::from_secs(1));
         assert_eq!(p.check(), Ok(()));
+        p.rekey_after = Some(Duration::from_millis(99));
+        assert!(p.check().unwrap_err().what.contains("at the earliest"));
+        p.rekey_after = Some(Duration::MAX);
+        assert!(p.check().unwrap_err().what.contains("100 years"));
+        (p.rekey_after, p.key_lifetime) = (None, Duration::ZERO);
+        assert!(p.check().is_err());
+    }
+
+    fn odd_time() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            any::<Duration>(),
+            any::<u32>().prop_map(|s| Duration::from_secs(s.into())),
+            (0..200_u64).prop_map(Duration::from_millis),
+            prop::sample::select(&[Duration::ZERO, limits::DISTRIBUTION, limits::LONGEST, Duration::MAX][..]),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_settings_are_judged_and_those_that_pass_are_within_bounds(
+            (key_lifetime, rekey_after) in (odd_time(), prop::option::of(odd_time())),
+            (kd_lifetime, keepalive_period, lost_after, spread) in (odd_time(), odd_time(), odd_time(), odd_time()),
+            (future_epochs, max_members) in (any::<u8>(), any::<usize>()),
+        ) {
+            let times = GroupPolicy { key_lifetime, rekey_after, ..policy() };
+            let all = GroupPolicy { kd_lifetime, keepalive_period, lost_after, spread, future_epochs, max_members, ..times.clone() };
+            for p in [times, all] {
+                if p.check().is_ok() {
+                    prop_assert!(p.change_after() >= limits::SHORTEST_CHANGE);
+                    prop_assert!(p.key_lifetime >= p.change_after() + limits::DISTRIBUTION);
+                    prop_assert!(p.key_lifetime <= limits::LONGEST && p.lost_after <= limits::LONGEST);
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use pc5_control::credential::Identity;
+use pc5_control::policy::limits;
 use pc5_dataplane::ids::{GroupId, Layer2Id};
 use pc5_dataplane::suite::Suite;
 
@@ -47,7 +48,7 @@ impl Checker<'_> {
             self.wrong(
                 key,
                 text,
-                "write a number and its unit, as \"500ms\", \"30s\", \"5m\", \"1h\" or \"7d\"",
+                "write a number and its unit, as \"500ms\", \"30s\", \"5m\", \"1h\" or \"7d\"; 100 years at most",
             );
             or
         })
@@ -106,8 +107,12 @@ impl Checker<'_> {
     }
 }
 
-/// A number and its unit.
+/// A number and its unit; a hundred years at most.
 pub(super) fn duration(text: &str) -> Option<Duration> {
+    any_duration(text).filter(|d| *d <= limits::LONGEST)
+}
+
+fn any_duration(text: &str) -> Option<Duration> {
     let at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(at);
     let number: u64 = number.parse().ok()?;
@@ -130,7 +135,11 @@ mod tests {
     fn durations_have_units() {
         assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(duration("7d"), Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(duration("36525d"), Some(limits::LONGEST));
         for wrong in ["", "5", "s", "5 s", "-1s", "99999999999999999999s", "18446744073709551615d"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+        for wrong in ["18446744073709551615s", "18446744073709551615ms", "36526d", "3155760001s"] {
             assert_eq!(duration(wrong), None, "{wrong}");
         }
     }

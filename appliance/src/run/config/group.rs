@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use pc5_control::credential::Identity;
@@ -137,7 +136,7 @@ impl Checker<'_> {
         };
         p.key_lifetime = self.duration(&key("key_lifetime"), g.key_lifetime.as_deref(), p.key_lifetime);
         if let Some(text) = &g.rekey_after {
-            p.rekey_after = Some(self.duration(&key("rekey_after"), Some(text), Duration::ZERO));
+            p.rekey_after = Some(self.duration(&key("rekey_after"), Some(text), p.change_after()));
         }
         p.future_epochs = g.future_epochs.unwrap_or(p.future_epochs);
         p.on_join = match g.on_join.as_deref() {

@@ -8,6 +8,8 @@ mod check;
 mod est;
 mod group;
 mod identity;
+#[cfg(test)]
+mod odd;
 mod port;
 mod reload;
 mod ue;
@@ -364,10 +366,10 @@ impl Checker<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn owner(extra_top: &str, extra_group: &str) -> String {
+    pub(super) fn owner(extra_top: &str, extra_group: &str) -> String {
         format!(
             "role = \"owner\"\n{extra_top}\n[port]\nkind = \"auto\"\ninterface = \"eth0\"\n\
              [credential]\ncertificate = \"/dev/null\"\nkey = \"/dev/null\"\n\
@@ -384,7 +386,7 @@ mod tests {
     }
 
     /// `/dev/null` is no regular file: the tests' own stand-in.
-    fn with_files(text: &str) -> Vec<String> {
+    pub(super) fn with_files(text: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("x.pem"), "").unwrap();
         let text = text.replace("/dev/null", "x.pem");

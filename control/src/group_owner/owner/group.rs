@@ -142,7 +142,7 @@ impl Group {
         let step = self.policy.change_after().as_secs().max(1);
         for n in 1..=u64::from(self.policy.future_epochs) {
             if (self.epochs.above(self.epochs.sending).len() as u64) < n {
-                self.make_at(now.unix_seconds().saturating_add(step * n), core, now, rng)?;
+                self.make_at(now.unix_seconds().saturating_add(step.saturating_mul(n)), core, now, rng)?;
             }
         }
         Ok(())
@@ -216,7 +216,7 @@ impl Group {
                 if ahead >= u64::from(self.policy.future_epochs) {
                     return Ok(target);
                 }
-                let begins = now.unix_seconds().saturating_add(step * (ahead + 1));
+                let begins = now.unix_seconds().saturating_add(step.saturating_mul(ahead + 1));
                 self.make_at(begins, core, now, rng)?;
             }
         });

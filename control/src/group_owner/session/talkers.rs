@@ -133,7 +133,7 @@ impl Sessions {
             suite: proof.suite,
             until: not_after,
         });
-        let left = Duration::from_secs(not_after.saturating_sub(now.unix_seconds()) + 1);
+        let left = Duration::from_secs(not_after.saturating_sub(now.unix_seconds()).saturating_add(1));
         let until = now.monotonic.saturating_add(left);
         self.others.insert(key, Other { leaf, pgk_id: proof.pgk_id, until });
     }
