@@ -553,3 +553,31 @@ fn an_order_that_a_full_disk_does_not_keep_is_not_called_done() {
     assert!(epoch(&after) > epoch(&before), "{after} after {before}");
     assert!(owner.stop(), "{}", owner.log());
 }
+
+#[test]
+fn a_suite_that_protects_nothing_is_told_wherever_one_looks() {
+    let Some(mut owner) = Station::owner("weak suite") else { return };
+    owner.configure("", "suite = \"eea0\"");
+    let warning = "group f00001 has suite eea0: nothing is ciphered";
+    let out = pc5(owner.folder.path(), &["check", "go.toml"]);
+    assert!(out.status.success() && said(&out).contains(warning), "{}", said(&out));
+    owner.start(&[]);
+    owner.await_show("groups", |_| true);
+    assert!(owner.log().contains(warning), "{}", owner.log());
+    let admin = owner.path("run/admin.sock");
+    let out = pc5(owner.folder.path(), &["show", "keys", "--admin", admin.to_str().unwrap()]);
+    assert!(said(&out).contains("WARNING: eea0: nothing is ciphered"), "{}", said(&out));
+    assert!(!said(&out).contains("A MAC field under a PGK proves"), "{}", said(&out));
+    owner.signal("-HUP");
+    owner.wait(|| owner.log().matches(warning).count() == 2);
+
+    // A value that is out of all bounds is named; by SIGHUP it changes nothing.
+    owner.configure("", "suite = \"eea0\"\nrekey_after = \"18446744073709551615s\"");
+    let out = pc5(owner.folder.path(), &["check", "go.toml"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(said(&out).contains("group[0].rekey_after"), "{}", said(&out));
+    owner.signal("-HUP");
+    owner.wait(|| owner.log().contains("nothing changed"));
+    assert!(owner.show("groups").is_some());
+    assert!(owner.stop(), "{}", owner.log());
+}

@@ -92,6 +92,11 @@ impl Suite {
         }
     }
 
+    /// Whether only who holds the key can read a frame.
+    pub const fn has_ciphering(self) -> bool {
+        self.ciphering_id() != 0
+    }
+
     /// Octets of the MAC field: 0, 4 or 16.
     pub const fn mac_len(self) -> usize {
         match self {

@@ -23,7 +23,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let receiving = steering(&config.port, config.workers).map(|s| format!("\nreceive steering: {s}"));
     let receiving = receiving.unwrap_or_default();
     // Whatever else is said, these are told at its end.
-    let receiving = format!("\nprivate key: {}{receiving}", device_key::place(&config.credential.key));
+    let mut notes = format!("\nprivate key: {}{receiving}", device_key::place(&config.credential.key));
+    config.weaknesses().iter().for_each(|weakness| notes += &format!("\nWARNING: {weakness}"));
     if let Some(est) = &config.est {
         let wanting = match own::standing(&config) {
             Standing::Missing => Some("its certificate is".to_owned()),
@@ -35,7 +36,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         if let Some(wanting) = wanting {
             device_key::check_before_enrolment(&config)?;
             let file = args.config.display();
-            print(&format!("{file}: good; {wanting} to be had from {}{receiving}", est.url))?;
+            print(&format!("{file}: good; {wanting} to be had from {}{notes}", est.url))?;
             return Ok(Exit::Ok);
         }
     }
@@ -43,6 +44,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let read = credentials::read(&config, key, Kept::unread(&config))?;
     let doubts: String =
         read.doubts.iter().map(|doubt| format!("\nunless its state has what is wanting: {doubt}")).collect();
-    print(&format!("{}: good, for {}{doubts}{receiving}", args.config.display(), read.device.identity))?;
+    print(&format!("{}: good, for {}{doubts}{notes}", args.config.display(), read.device.identity))?;
     Ok(Exit::Ok)
 }

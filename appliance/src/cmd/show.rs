@@ -1,15 +1,17 @@
 //! `pc5 show`: one readable screen of a running daemon, or JSON.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use pc5_control::pki::describe::utc;
+use pc5_dataplane::suite::Suite;
 
 use super::replay::Shown;
 use crate::exit::{Exit, refused, unreachable};
 use crate::report::print;
 use crate::run::admin::{self, AskError};
-use crate::run::config::ADMIN_SOCKET;
+use crate::run::config::{ADMIN_SOCKET, weakness};
 use crate::run::status::{
     Ask, Body, CrlRow, Drops, EventLine, NetworkStatus, Request, Runtime, Screen, VERSION, What,
 };
@@ -157,6 +159,7 @@ fn text(screen: &Screen) -> String {
         table(&mut out, ["LOCAL", "PEER", "KD-SESS", "PHASE", "SUITE", "ROLE", "IDENTITY"], rows);
     }
     if let Some(rows) = &screen.keys {
+        let suites: BTreeSet<Suite> = rows.iter().filter_map(|k| k.suite.parse().ok()).collect();
         let rows = rows.iter().map(|k| {
             [
                 k.group.clone(),
@@ -168,10 +171,7 @@ fn text(screen: &Screen) -> String {
             ]
         });
         table(&mut out, ["GROUP", "PGK", "SUITE", "STATE", "UNTIL", "SENDERS"], rows);
-        // `design.md` section 4: whoever looks at group keys is told what they cannot prove.
-        out.push_str(
-            "A MAC field under a PGK proves that a member of the group sent the frame, not which one.\n",
-        );
+        keys_prove(&mut out, &suites);
     }
     if let Some(runtime) = &screen.runtime {
         runtime_text(&mut out, runtime);
@@ -180,6 +180,18 @@ fn text(screen: &Screen) -> String {
         drops_text(&mut out, drops);
     }
     out
+}
+
+/// `design.md` section 4: whoever looks at group keys is told what they cannot prove.
+fn keys_prove(out: &mut String, suites: &BTreeSet<Suite>) {
+    if suites.is_empty() || suites.iter().any(|s| s.has_integrity()) {
+        out.push_str(
+            "A MAC field under a PGK proves that a member of the group sent the frame, not which one.\n",
+        );
+    }
+    for (suite, what) in suites.iter().filter_map(|s| Some((s, weakness(*s)?))) {
+        let _ = writeln!(out, "WARNING: {suite}: {what}.");
+    }
 }
 
 fn runtime_text(out: &mut String, r: &Runtime) {
@@ -335,4 +347,28 @@ fn table<const N: usize>(out: &mut String, head: [&str; N], rows: impl Iterator<
         out.push('\n');
     }
     out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keys_prove_is_said_by_their_suites() {
+        let said = |suites: &[Suite]| {
+            let mut out = String::new();
+            keys_prove(&mut out, &suites.iter().copied().collect());
+            out
+        };
+        let (proves, warning) = ("A MAC field under a PGK proves", "WARNING: ");
+        for good in [&[][..], &[Suite::Aes256Gcm], &[Suite::Eea2Eia2, Suite::Nca5]] {
+            assert!(said(good).contains(proves) && !said(good).contains(warning), "{}", said(good));
+        }
+        for weak in [Suite::Eea0, Suite::Eea1, Suite::Eea2, Suite::Eea3] {
+            let text = said(&[weak]);
+            assert!(!text.contains(proves) && text.contains(&format!("{warning}{weak}: ")), "{text}");
+        }
+        let both = said(&[Suite::Aes256Gcm, Suite::Eea0]);
+        assert!(both.contains(proves) && both.contains("everybody reads and forges"), "{both}");
+    }
 }

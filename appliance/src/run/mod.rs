@@ -114,6 +114,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
             Some(KeyLog::open(path).with_context(|| path.display().to_string())?)
         }
     };
+    config.weaknesses().iter().for_each(|weakness| warn!("{weakness}"));
     if config.state.is_none() {
         warn!("no `state` configured: evictions, bindings and epochs are forgotten when this process ends");
     }

@@ -76,6 +76,7 @@ impl Reloader {
         }
         drop(own);
         inputs.extend(changes.orders.iter().cloned().map(Input::Order));
+        new.weaknesses().iter().for_each(|weakness| tracing::warn!("{weakness}"));
         self.running.take_living(&new);
         Ok(Reload { inputs, changes })
     }

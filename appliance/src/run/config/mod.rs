@@ -13,6 +13,7 @@ mod odd;
 mod port;
 mod reload;
 mod ue;
+mod weakness;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ use self::port::PortFile;
 pub(crate) use self::reload::Changes;
 pub(crate) use self::ue::{GroupKeyFile, MEMBERSHIPS, TunConfig, UeConfig};
 use self::ue::{MembershipFile, TunFile, UeFile};
+pub(crate) use self::weakness::weakness;
 
 /// Where the admin socket is unless the configuration says otherwise.
 pub(crate) const ADMIN_SOCKET: &str = "/run/pc5/admin.sock";

@@ -98,3 +98,24 @@ fn the_key_of_an_odd_value_is_named() {
         assert!(found.len() == 1 && found[0].starts_with(begins), "{found:?}");
     }
 }
+
+#[test]
+fn suites_that_protect_little_are_told() {
+    let said = |suite: &str| read(&owner("", &format!("suite = \"{suite}\""))).unwrap().weaknesses();
+    for good in ["aes-256-gcm", "aes-128-gcm", "nca5", "eea2-eia2"] {
+        assert_eq!(said(good), Vec::<String>::new(), "{good}");
+    }
+    assert!(
+        said("eea0")[0].starts_with("group f00001 has suite eea0: nothing is ciphered"),
+        "{:?}",
+        said("eea0")
+    );
+    for bare in ["eea1", "eea2", "eea3"] {
+        assert!(said(bare)[0].contains("without a MAC field"), "{:?}", said(bare));
+    }
+    let (head, _) = owner("", "").split_once("[[group]]").map(|(h, t)| (h.to_owned(), t.to_owned())).unwrap();
+    let ue = head.replace("\"owner\"", "\"ue\"")
+        + "[ue]\ngroup = \"f00001\"\nlayer2 = \"000001\"\nsuites = [\"aes-256-gcm\", \"eea0\"]\n[tun]\naddresses = []\n";
+    let found = read(&ue).unwrap().weaknesses();
+    assert!(found.len() == 1 && found[0].starts_with("group f00001 may have suite eea0: "), "{found:?}");
+}
