@@ -26,6 +26,7 @@ use super::bridge::Bridge;
 use super::channels::{ControlInbox, DataHandle, ToControl, ToData};
 use super::events::{self, Events};
 use super::keylog::KeyLog;
+use super::log::Paced;
 use super::network::Reach;
 use super::reload::Reloader;
 use super::service_manager::{self, Pulse};
@@ -93,6 +94,8 @@ pub(crate) struct Control {
     ended: Option<Option<String>>,
     /// Why the state took no write since an order was begun.
     unwritten: Option<String>,
+    /// Of the log.
+    paced: Paced,
     pulse: Pulse,
 }
 
@@ -122,6 +125,7 @@ impl Control {
             late_entry: None,
             ended: None,
             unwritten: None,
+            paced: Paced::default(),
             pulse: Pulse::default(),
         }
     }
@@ -299,6 +303,15 @@ impl Control {
     }
 
     fn notice(&mut self, notice: Notice) {
+        let owner = matches!(self.procedure, Procedure::Owner(_));
+        let name = events::name(&notice);
+        // What others can cause as often as they like is told in the log once a second, and always counted.
+        let paced =
+            caused_by_others(&notice).map(|cause| self.paced.due((name, cause), self.began.elapsed()));
+        let (told, held_back) = match paced {
+            Some(due) => (due.is_some(), due.filter(|n| *n > 0)),
+            None => (true, None),
+        };
         match &notice {
             Notice::Joined { group, local, peer, identity, suite, .. } => {
                 info!(%group, %peer, %identity, %suite, "joined");
@@ -336,11 +349,13 @@ impl Control {
             Notice::Rekeyed { peer, id, refreshed, .. } => {
                 info!(%peer, %id, refreshed, "link re-keyed");
             }
-            Notice::Refused { group, claimed_source, cause, detail } => {
-                warn!(%group, %claimed_source, ?cause, detail, "refused");
+            Notice::Refused { group, claimed_source, cause, detail } if told => {
+                warn!(%group, %claimed_source, ?cause, detail, held_back, "refused");
             }
-            Notice::PeerRefused { group, claimed_source, cause, proved } => {
-                warn!(%group, %claimed_source, cause = format_args!("{cause:#04x}"), proved, "the other side refuses");
+            // A member's refusal has a tag; what has none is anybody's, and of no use to an owner.
+            Notice::PeerRefused { group, claimed_source, cause, proved } if told && (*proved || !owner) => {
+                let cause = format_args!("{cause:#04x}");
+                warn!(%group, %claimed_source, cause, proved, held_back, "the other side refuses");
             }
             Notice::AttemptOver { group, waiting_for } => {
                 info!(%group, waiting_for, "join without answer");
@@ -348,17 +363,19 @@ impl Control {
             Notice::CrlTaken { number, .. } => {
                 info!(?number, "CRL taken");
             }
-            Notice::CrlRefused(why) => {
-                warn!("CRL refused: {why}");
+            Notice::CrlRefused(why) if told => {
+                warn!(held_back, "CRL refused: {why}");
             }
             Notice::NotRenewed(why) => {
                 error!("renewed certificate not taken: {why}");
             }
-            Notice::CrlInGrace(identity) => {
-                warn!(%identity, "relied on within the CRL's grace only: fetch a new CRL");
+            Notice::CrlInGrace(identity) if told => {
+                warn!(%identity, held_back, "relied on within the CRL's grace only: fetch a new CRL");
             }
             Notice::StoreFailed(why) => {
-                error!("state cannot be written, nothing that needs it is handed out: {why}");
+                if told {
+                    error!(held_back, "state cannot be written, nothing that needs it is handed out: {why}");
+                }
                 self.unwritten = Some(why.clone());
             }
             Notice::Ignored { source, detail } => {
@@ -368,12 +385,22 @@ impl Control {
                 debug!(?other, "notice");
             }
         }
-        let name = events::name(&notice);
         metrics::counter!("pc5_events_total", "event" => name).increment(1);
         if let Some(about) = events::about(&notice) {
             self.facts.events.tell(name, about);
         }
         *self.notices.entry(name.to_owned()).or_default() += 1;
+    }
+}
+
+/// For notices of which others can cause one after the other: the cause octet that they name, 0 without one.
+fn caused_by_others(notice: &Notice) -> Option<u8> {
+    match notice {
+        Notice::Refused { cause, .. } => Some(cause.cause()),
+        Notice::PeerRefused { cause, proved: true, .. } => Some(*cause),
+        Notice::PeerRefused { .. } => Some(0),
+        Notice::CrlRefused(_) | Notice::CrlInGrace(_) | Notice::StoreFailed(_) => Some(0),
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use getrandom::SysRng;
 use pc5_control::codec::Body;
-use pc5_control::codec::go::{JoinRequest, Message};
+use pc5_control::codec::go::{JoinRequest, Message, Rejection};
 use pc5_control::codec::segment::segment;
 use pc5_control::credential::{LongTermKey, SoftwareKey};
 use pc5_dataplane::pdu::Destination;
@@ -27,14 +27,18 @@ fn forge(random: &mut Random, points: &[p256::PublicKey]) -> Vec<u8> {
     nonce_1[..8].copy_from_slice(&random.below(u64::from(u32::MAX)).to_be_bytes());
     let cookie = (random.below(2) == 0).then_some(nonce_1);
     let e_m = points[random.below(points.len() as u64) as usize];
-    let body = Body::JoinRequest(JoinRequest {
-        group: GROUP_ID,
-        nonce_1,
-        msb: 1,
-        e_m,
-        suites: vec![0x55, 0x44],
-        cookie,
-    });
+    let body = match random.below(10) {
+        // A refusal of nobody's join.
+        0 => Body::Reject(Rejection { nonce_1, cause: 0x80 + random.below(19) as u8, tag: None }),
+        _ => Body::JoinRequest(JoinRequest {
+            group: GROUP_ID,
+            nonce_1,
+            msb: 1,
+            e_m,
+            suites: vec![0x55, 0x44],
+            cookie,
+        }),
+    };
     let message = Message { seq: random.below(65_536) as u16, body }.encode().unwrap();
     let whole = &segment(&message, 1_400).unwrap()[0];
     let mut sdu = whole.to_vec();
@@ -116,6 +120,11 @@ fn forged_joins_cost_members_nothing() {
         go.drops()
     );
     assert!(grown < 2_048, "{grown} KiB more");
+    // What strangers cause is counted; in the log it is a line a second of each cause at most.
+    assert!(runtime["notices"]["peer_refused"].as_u64().unwrap() > 100, "{}", runtime["notices"]);
+    let log = go.log();
+    assert!(!log.contains("the other side refuses"), "{log}");
+    assert!(log.lines().count() < 2_000, "{} lines", log.lines().count());
     let began = Instant::now();
     let groups = go.show("groups").unwrap();
     assert!(began.elapsed() < Duration::from_millis(500));

@@ -219,6 +219,11 @@ pub(crate) struct ExpectAccept {
 }
 
 impl ExpectAccept {
+    /// Whether an untagged refusal is about this attempt.
+    pub(crate) fn concerns(&self, m: &Rejection) -> bool {
+        m.nonce_1 == self.nonce_1
+    }
+
     /// Whether a refusal is the owner's own: then the attempt is over.
     pub(crate) fn refused_by_owner(&self, m: &Rejection) -> bool {
         let tag = self.handshake.reject_tag(&self.nonce_1, m.cause);

@@ -160,9 +160,11 @@ impl Member {
             }
             (state, Body::Reject(m)) => {
                 let proved = matches!(state, State::Accept(s) if s.refused_by_owner(m));
+                // Who did not hear our message 1 knows no nonce of it.
                 let concerns = match state {
                     State::Challenge(s) => s.concerns(m),
-                    _ => true,
+                    State::Accept(s) => s.concerns(m),
+                    State::Confirm(_) => false,
                 };
                 if concerns {
                     let (group, cause) = (core.policy.group, m.cause);
