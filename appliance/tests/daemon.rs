@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -106,6 +107,49 @@ fn a_user_that_is_not_there_is_named() {
     let out = pc5(owner.folder.path(), &["check", "go.toml"]);
     assert_eq!(out.status.code(), Some(1));
     assert!(said(&out).contains("user = \"no-such-user\": no such user"), "{}", said(&out));
+}
+
+#[test]
+fn files_that_the_user_may_not_read_are_told_with_the_user() {
+    let Some(mut owner) = Station::owner("unreadable") else { return };
+    let user = 54_321;
+    owner.configure(&format!("user = \"{user}\"\nstate = \"state/go.sqlite\""), "");
+    chown(owner.path("state"), Some(user), Some(user)).unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let told = format!("the daemon becomes user {user}, who may not: open the file and its folders");
+
+    // A folder of root's own: what root reads there, the daemon does not.
+    mode(owner.folder.path(), 0o700);
+    let ends = |order: &str| {
+        let arguments = ["netns", "exec", owner.space.name(), env!("CARGO_BIN_EXE_pc5"), order, "go.toml"];
+        Command::new("ip").current_dir(owner.folder.path()).args(arguments).output().unwrap()
+    };
+    for order in ["check", "run"] {
+        let out = ends(order);
+        assert_eq!(out.status.code(), Some(1), "{order}: {}", said(&out));
+        assert!(said(&out).contains("state: Permission denied"), "{order}: {}", said(&out));
+        assert!(said(&out).contains(&told), "{order}: {}", said(&out));
+    }
+    mode(owner.folder.path(), 0o755);
+    mode(&owner.path("pki"), 0o700);
+    for order in ["check", "run"] {
+        let out = ends(order);
+        assert_eq!(out.status.code(), Some(1), "{order}: {}", said(&out));
+        assert!(said(&out).contains("pki/ca.pem: Permission denied"), "{order}: {}", said(&out));
+        assert!(said(&out).contains(&told), "{order}: {}", said(&out));
+    }
+    mode(&owner.path("pki"), 0o755);
+    let out = ends("check");
+    assert!(out.status.success(), "{}", said(&out));
+    owner.start(&[]);
+    owner.await_show("groups", |_| true);
+
+    // A CRL that was copied there for root alone.
+    mode(&owner.path("pki/crl.pem"), 0o600);
+    owner.signal("-HUP");
+    owner.wait(|| owner.log().contains("reload refused"));
+    assert!(owner.log().contains(&told), "{}", owner.log());
+    assert!(owner.stop(), "{}", owner.log());
 }
 
 #[test]

@@ -8,7 +8,8 @@ use crate::exit::{Exit, usage_if_missing};
 use crate::report::print;
 use crate::run::credentials::{self, Kept};
 use crate::run::own::{self, Standing};
-use crate::run::{config, device_key, steering};
+use crate::run::privileges::{User, explain};
+use crate::run::{config, device_key, reach_state, steering};
 
 /// Check a configuration of the daemon, with the certificates it names; nothing is opened.
 #[derive(clap::Args)]
@@ -41,7 +42,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         }
     }
     let key = credentials::read_key(&config.credential.key)?;
-    let read = credentials::read(&config, key, Kept::unread(&config))?;
+    // The rest the daemon reads as the user that it becomes. Who cannot become that one reads as who he is.
+    let user = User::to_become(config.user.as_ref(), config.state.as_deref()).ok();
+    user.as_ref().map(User::become_it).transpose()?;
+    let user = user.map_or_else(String::new, |user| user.to_string());
+    let read = reach_state(&config)
+        .and_then(|()| credentials::read(&config, key, Kept::unread(&config)))
+        .map_err(|e| explain(e, &user))?;
     let doubts: String =
         read.doubts.iter().map(|doubt| format!("\nunless its state has what is wanting: {doubt}")).collect();
     print(&format!("{}: good, for {}{doubts}{notes}", args.config.display(), read.device.identity))?;

@@ -28,6 +28,7 @@ use super::events::{self, Events};
 use super::keylog::KeyLog;
 use super::log::Paced;
 use super::network::Reach;
+use super::privileges;
 use super::reload::Reloader;
 use super::service_manager::{self, Pulse};
 use super::status::{Answer, Body, PrivilegesStatus, VERSION};
@@ -228,7 +229,8 @@ impl Control {
     /// Reads the configuration again, with the files that it names. One that is not good changes nothing.
     fn reload(&mut self) -> Body {
         service_manager::reloading();
-        let body = match self.reloader.read() {
+        let user = &self.facts.privileges.user;
+        let body = match self.reloader.read().map_err(|e| privileges::explain(e, user)) {
             Err(e) => {
                 metrics::counter!("pc5_reloads_total", "result" => "refused").increment(1);
                 error!("reload refused, nothing changed: {e:#}");

@@ -23,7 +23,7 @@ pub(crate) mod log;
 mod metrics;
 mod network;
 pub(crate) mod own;
-mod privileges;
+pub(crate) mod privileges;
 mod reload;
 mod service_manager;
 pub(crate) mod status;
@@ -31,6 +31,7 @@ mod tun;
 mod watch;
 pub(crate) mod workers;
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -46,6 +47,8 @@ use pc5_dataplane::io::tun::Tun;
 use pc5_dataplane::io::{Interface, PacketIo, Peers, af_packet, probe, udp};
 use pc5_dataplane::keys::table::KeyTable;
 use pc5_dataplane::share::Share;
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use tracing::{info, warn};
 
 use self::admin::AdminSocket;
@@ -70,9 +73,21 @@ use self::tun::OVERHEAD;
 /// # Errors
 /// It cannot be read or written, or another process has it.
 pub(crate) fn open_store(config: &Config) -> anyhow::Result<Box<dyn Store>> {
-    match &config.state {
-        None => Ok(Box::new(MemoryStore::default())),
-        Some(path) => Ok(Box::new(SqliteStore::open(path)?)),
+    let Some(path) = &config.state else { return Ok(Box::new(MemoryStore::default())) };
+    reach_state(config)?;
+    Ok(Box::new(SqliteStore::open(path)?))
+}
+
+/// Whether whoever runs this may work in the folder of the state; where there is none yet, nothing is said.
+///
+/// # Errors
+/// The folder, and what the system says: SQLite would only say that it cannot open the file.
+pub(crate) fn reach_state(config: &Config) -> anyhow::Result<()> {
+    let Some(path) = &config.state else { return Ok(()) };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        Err(e @ Errno::ACCESS) => Err(std::io::Error::from(e)).with_context(|| folder.display().to_string()),
+        _ => Ok(()),
     }
 }
 
@@ -147,9 +162,10 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     )?;
 
     // From here on threads are made, and none of them has a right more.
-    let store = open_store(&config)?;
+    let denied = |e| privileges::explain(e, &privileges.user);
+    let store = open_store(&config).map_err(denied)?;
     let Credentials { device: credential, own, crls, .. } =
-        credentials::read(&config, key.clone(), Kept::stored(&*store))?;
+        credentials::read(&config, key.clone(), Kept::stored(&*store)).map_err(denied)?;
     let identity = credential.identity.clone();
     let sdu = max_frame.saturating_sub(OVERHEAD).min(SDU);
     let (fetching, fetched_for) = (config.clone(), credential.clone());

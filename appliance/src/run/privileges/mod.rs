@@ -19,7 +19,7 @@ use rustix::thread::{
 };
 
 pub(crate) use self::files::Files;
-pub(crate) use self::user::User;
+pub(crate) use self::user::{User, explain};
 use super::status::PrivilegesStatus;
 
 /// Gives up everything but what a running daemon needs, for good, and proves it by trying what must be refused.

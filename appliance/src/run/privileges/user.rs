@@ -1,10 +1,13 @@
 //! The user that a daemon started as root becomes.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+use crate::exit::told;
 
 /// A user, and its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +90,7 @@ impl User {
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn become_it(&self) -> std::io::Result<()> {
+    pub(crate) fn become_it(&self) -> std::io::Result<()> {
         if Uid::effective().as_raw() != 0 {
             return Ok(());
         }
@@ -99,12 +102,40 @@ impl User {
     }
 }
 
+/// An error of files once a process is `user`; where that user may not reach one, with what to do about it.
+pub(crate) fn explain(error: anyhow::Error, user: &str) -> anyhow::Error {
+    let is_denied = |e: &std::io::Error| e.kind() == ErrorKind::PermissionDenied;
+    if !error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(is_denied) {
+        return error;
+    }
+    anyhow::anyhow!(
+        "{}; the daemon becomes user {user}, who may not: open the file and its folders to that user, or write \
+         another one as `user`",
+        told(&error)
+    )
+}
+
 /// The kernel's overflow id, which owns nothing.
 const NOBODY: u32 = 65_534;
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Context;
+
     use super::*;
+
+    #[test]
+    fn only_what_a_user_may_not_read_is_explained() {
+        let failed = |kind: ErrorKind| {
+            let error = anyhow::Error::new(std::io::Error::from(kind)).context("pki/ca.pem");
+            told(&explain(error, "nobody"))
+        };
+        assert_eq!(failed(ErrorKind::NotFound), "pki/ca.pem: entity not found");
+        let text = failed(ErrorKind::PermissionDenied);
+        assert!(text.starts_with("pki/ca.pem: permission denied; the daemon becomes user nobody"), "{text}");
+        let refused = Err::<(), _>(crate::exit::refused("no")).context("pki/ca.pem").unwrap_err();
+        assert!(explain(refused, "nobody").downcast_ref::<crate::exit::Stop>().is_some());
+    }
 
     #[test]
     fn users_by_name_and_by_number() {
