@@ -21,7 +21,7 @@ pub(crate) fn long() -> bool {
 }
 
 /// The binary under test; `PC5` names another one.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("PC5").map_or_else(|| env!("CARGO_BIN_EXE_pc5").into(), PathBuf::from)
 }
 

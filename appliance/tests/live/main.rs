@@ -21,6 +21,8 @@ mod modes;
 mod overload;
 mod raw;
 mod rekey;
+mod revoked;
+mod script;
 mod token;
 mod traffic;
 mod vault;
