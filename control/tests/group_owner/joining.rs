@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use pc5_control::codec::MessageType;
-use pc5_control::credential::{Role, TrustEntry};
+use pc5_control::credential::{LongTermKey, Role, TrustEntry};
 use pc5_control::group_owner::lockstep::Conditions;
 use pc5_control::group_owner::{Device, Ended, Input, MemberState, Notice, Order, Outgoing};
 use pc5_control::pki::{Curve, Request, Validity};
@@ -263,5 +263,32 @@ fn who_came_by_an_intermediate_is_admitted_once_its_crl_is_there() {
     w.input(OWNER, Input::Crl(ops.crl(T, T + 7 * DAY).unwrap()));
     assert!(w.notices(OWNER).any(|n| matches!(n, Notice::CrlTaken { .. })));
     assert!(w.join_all());
+    w.assert_consistent();
+}
+
+#[test]
+fn a_member_whose_certificate_had_ended_joins_with_the_new_one_at_once() {
+    let mut w = World::new(0, Conditions::PERFECT);
+    let (roles, groups) = (vec![Role::Member], vec![GROUP]);
+    let of = |validity| Request {
+        identity: "pc5:001-01:ue:ue-1".parse().unwrap(),
+        roles: roles.clone(),
+        groups: groups.clone(),
+        validity,
+    };
+    let ended = Validity { not_before: T - 1_000, not_after: T - 10 };
+    let enrolled = w.lab.root.enrol(&of(ended), &mut rng()).unwrap();
+    let renewed = of(Validity::days(T - 10, 365));
+    let renewed = w.lab.root.issue(&renewed, enrolled.key.public_key(), &mut rng()).unwrap();
+    let device = Device::new(std::sync::Arc::new(enrolled.key), enrolled.chain, w.trust.clone()).unwrap();
+    let member = w.member_with(device, 1);
+    w.put_member(member);
+    w.order(member_id(1), Order::Join);
+    // Refused again and again, it waits longer each time.
+    w.run_for(secs(40));
+    assert!(w.refusals(OWNER).len() > 1);
+    assert!(w.run.member(member_id(1)).unwrap().owner().is_none());
+    w.input(member_id(1), Input::Renewed(vec![renewed]));
+    assert!(w.run_until(secs(1), |r| r.agree(OWNER, member_id(1))));
     w.assert_consistent();
 }

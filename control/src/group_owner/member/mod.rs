@@ -144,9 +144,15 @@ impl Member {
             Input::Order(order) => self.order(&order, now, rng),
             Input::Crl(der) => self.crl(&der, true, now),
             Input::Renewed(chain) => match self.core.device.renew(chain) {
-                // The owner ends the link with the certificate that it was shown: it is shown the new one.
-                Ok(()) if self.link.is_some() && self.attempt.is_none() => self.begin_attempt(now, rng),
-                Ok(()) => {}
+                // The owner ends the link with the certificate that it was shown: it is shown the new one. Who was refused with
+                // the old one does not wait for its turn.
+                Ok(()) => {
+                    self.backoff = attempt::FIRST_BACKOFF;
+                    let waits = self.link.is_some() || self.next_attempt.is_some();
+                    if waits && self.attempt.is_none() {
+                        self.begin_attempt(now, rng);
+                    }
+                }
                 Err(e) => self.core.out.notice(Notice::NotRenewed(e.to_string())),
             },
             Input::TrustChanged | Input::Time | Input::Floors { .. } => {}
