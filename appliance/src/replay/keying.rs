@@ -85,7 +85,7 @@ impl Keying {
     /// An authority, an owner with its group, nobody in it yet; `file` is what a key log gives to read along with.
     pub(crate) fn new(config: KeyingConfig, file: Vec<KeyLogLine>) -> anyhow::Result<Self> {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-        let now = Now { monotonic: Duration::ZERO, unix };
+        let now = Now { monotonic: Duration::ZERO, unix, steady: unix };
         let plmn: Plmn = "001-01".parse()?;
         let validity = Validity::days(now.unix_seconds(), 30);
         let mut authority = Authority::root(plmn, Curve::P256, validity, &mut rng())?;
@@ -174,7 +174,7 @@ impl Keying {
     /// Hands on what the engines asked for since the last look, in an order that does not hang on workers.
     pub(crate) fn answer(&mut self, lanes: &mut Lanes) -> anyhow::Result<()> {
         self.now = self.now.after(CLOCK_STEP);
-        let unix_seconds = self.now.unix_seconds();
+        let unix_seconds = self.now.key_seconds();
         for worker in 0..lanes.len() {
             self.later.extend(lanes.call(worker, move |lane| {
                 lane.now.unix_seconds = unix_seconds;

@@ -11,7 +11,7 @@ mod procedure;
 mod screens;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use pc5_control::clock::Now;
 use pc5_control::credential::Identity;
@@ -24,6 +24,7 @@ use tracing::{debug, error, info, warn};
 pub(crate) use self::procedure::{Kind, Membership, Procedure};
 use super::bridge::Bridge;
 use super::channels::{ControlInbox, DataHandle, ToControl, ToData};
+use super::clock::Clock;
 use super::events::{self, Events};
 use super::keylog::KeyLog;
 use super::log::Paced;
@@ -84,7 +85,7 @@ pub(crate) struct Control {
     facts: Facts,
     key_log: Option<KeyLog>,
     reloader: Reloader,
-    began: Instant,
+    clock: Clock,
     baseline: Baseline,
     notices: BTreeMap<String, u64>,
     /// Confirmed links of a UE, by its own Layer-2 id: the owner and who it is.
@@ -108,7 +109,7 @@ impl Control {
         facts: Facts,
         key_log: Option<KeyLog>,
         reloader: Reloader,
-        began: Instant,
+        clock: Clock,
     ) -> Self {
         Self {
             procedure,
@@ -118,8 +119,8 @@ impl Control {
             facts,
             key_log,
             reloader,
-            began,
-            baseline: Baseline { at: began, counts: BTreeMap::new() },
+            clock,
+            baseline: Baseline { at: clock.began, counts: BTreeMap::new() },
             notices: BTreeMap::new(),
             uplinks: BTreeMap::new(),
             joining_since: BTreeMap::new(),
@@ -173,13 +174,12 @@ impl Control {
     }
 
     fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.began.elapsed(), unix }
+        self.clock.now()
     }
 
     /// Waits for the next thing and does it. Gives the signal that says to end.
     fn turn(&mut self, at_most: Duration) -> Option<i32> {
-        let elapsed = self.began.elapsed();
+        let elapsed = self.clock.began.elapsed();
         let due = self.procedure.deadline().map(|d| d.saturating_sub(elapsed));
         let wait = due.map_or(at_most, |d| d.min(at_most));
         let first = crossbeam::select! {
@@ -195,7 +195,7 @@ impl Control {
             let Ok(message) = self.inbox.claimed.try_recv() else { break };
             end = end.or(self.take(message));
         }
-        if self.procedure.deadline().is_some_and(|d| d <= self.began.elapsed()) {
+        if self.procedure.deadline().is_some_and(|d| d <= self.clock.began.elapsed()) {
             self.input(Input::Time);
         }
         self.pulse.beat();
@@ -309,7 +309,7 @@ impl Control {
         let name = events::name(&notice);
         // What others can cause as often as they like is told in the log once a second, and always counted.
         let paced =
-            caused_by_others(&notice).map(|cause| self.paced.due((name, cause), self.began.elapsed()));
+            caused_by_others(&notice).map(|cause| self.paced.due((name, cause), self.clock.began.elapsed()));
         let (told, held_back) = match paced {
             Some(due) => (due.is_some(), due.filter(|n| *n > 0)),
             None => (true, None),

@@ -211,7 +211,7 @@ fn set_of(roots: &[TrustEntry]) -> BTreeSet<(Plmn, &[u8])> {
 
 pub(super) fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { monotonic: Duration::ZERO, unix }
+    Now { monotonic: Duration::ZERO, unix, steady: unix }
 }
 
 /// The roots of a configuration.

@@ -9,6 +9,7 @@
 pub(crate) mod admin;
 mod bridge;
 mod channels;
+mod clock;
 pub(crate) mod config;
 mod control;
 pub(crate) mod credentials;
@@ -32,7 +33,6 @@ mod watch;
 pub(crate) mod workers;
 
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, bail};
 use pc5_control::codec::segment::limits::SDU;
@@ -54,6 +54,7 @@ use tracing::{info, warn};
 use self::admin::AdminSocket;
 use self::bridge::Bridge;
 use self::channels::{ControlHandle, ToControl, ToData};
+use self::clock::Clock;
 use self::config::{Config, KeySource, OwnerConfig, Port, Station, UeConfig};
 use self::control::{Control, Facts, Kind, Membership, Procedure};
 use self::credentials::{Credentials, Kept, Roots};
@@ -96,7 +97,6 @@ pub(crate) fn reach_state(config: &Config) -> anyhow::Result<()> {
 /// # Errors
 /// Something could not be opened, or broke while running.
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
-    let began = Instant::now();
     metrics::begin();
     let user = User::to_become(config.user.as_ref(), config.state.as_deref())?;
     let answering = match enrolment::enrol(&config, &user)? {
@@ -176,6 +176,8 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         station(config.station.clone(), credential, store, (devices, group_keys), sdu, config.workers)?;
 
     let bridge = roles.first().and_then(data::Role::bridge).cloned();
+    // Not before: what enrolling waited for may have set the wall clock.
+    let clock = Clock::start();
     let table = KeyTable::new();
     let (data, inboxes) = channels::to_data(config.workers)?;
     let (control, control_inbox) = channels::to_control();
@@ -192,7 +194,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         );
         let ports = (signalling.take(), port);
         let mut plane =
-            DataPlane::new(engine, table.shared(), ports, (share, mail), role, inbox, control.clone());
+            DataPlane::new(engine, table.shared(), ports, (share, mail), role, inbox, control.clone(), clock);
         let pulse = Pulse::default();
         plane.beats(pulse.clone());
         pulses.push((format!("data worker {worker}"), pulse));
@@ -232,7 +234,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         events,
     };
     let mut control =
-        Control::new(procedure, table, (data.clone(), control_inbox), facts, key_log, reloader, began);
+        Control::new(procedure, table, (data.clone(), control_inbox), facts, key_log, reloader, clock);
     control.beats(control_pulse);
     control.takes(crls);
     service_manager::ready("running");

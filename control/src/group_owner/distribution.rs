@@ -408,7 +408,7 @@ impl KeyRing {
         taken.sort_by_key(|(e, _)| e.epoch);
         for (entry, fingerprint) in taken {
             let not_after = shift(entry.not_after, source.offset).saturating_add(TOLERANCE);
-            if not_after < now.unix_seconds() {
+            if not_after < now.key_seconds() {
                 continue;
             }
             self.install(entry, fingerprint, not_after, source, now, out);
@@ -428,7 +428,7 @@ impl KeyRing {
     ) {
         let GroupKeyEntry { epoch, pgk_id, suite, direct, grant, floors, .. } = entry;
         let begins = shift(entry.not_before, source.offset);
-        let future = begins > now.unix_seconds().saturating_add(TOLERANCE);
+        let future = begins > now.key_seconds().saturating_add(TOLERANCE);
         let owner = source.owner_layer2;
         let senders = if direct { PermittedSender::Any } else { PermittedSender::Only(owner) };
         if !self.held.contains_key(&epoch) {
@@ -446,7 +446,7 @@ impl KeyRing {
             *last = Some(*grant.end());
         }
         if !future {
-            let ahead = Duration::from_secs(begins.saturating_sub(now.unix_seconds()));
+            let ahead = Duration::from_secs(begins.saturating_sub(now.key_seconds()));
             let at = now.monotonic.saturating_add(ahead).saturating_add(SWITCHED);
             let older = self.held.range_mut(..epoch).filter(|(_, h)| h.direct);
             older.for_each(|(_, h)| h.retire_at = h.retire_at.or(Some(at)));

@@ -238,6 +238,11 @@ impl Lockstep {
         self.now
     }
 
+    /// Somebody sets everybody's wall clock.
+    pub fn set_wall_clock(&mut self, unix: Duration) {
+        self.now.unix = unix;
+    }
+
     /// Other conditions from now on.
     pub fn set_conditions(&mut self, conditions: Conditions) {
         self.conditions = conditions;

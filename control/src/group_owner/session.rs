@@ -293,7 +293,7 @@ impl Sessions {
             suite: self.policy.suite,
             senders: PermittedSender::Only(local),
             not_before: 0,
-            not_after,
+            not_after: now.key_time_of(not_after),
             grant,
             floors: Vec::new(),
         }));

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use pc5_control::codec::MessageType;
 use pc5_control::credential::{LongTermKey, Role, TrustEntry};
-use pc5_control::group_owner::lockstep::Conditions;
+use pc5_control::group_owner::lockstep::{Conditions, Lockstep};
 use pc5_control::group_owner::{Device, Ended, Input, MemberState, Notice, Order, Outgoing};
 use pc5_control::pki::{Curve, Request, Validity};
 use pc5_control::reject::Reject;
@@ -100,6 +100,22 @@ fn an_owner_that_restarts_is_another_instance_and_its_members_come_back() {
     assert!(w.settle());
     for n in 1..=3 {
         assert!(w.run.agree(OWNER, member_id(n)));
+    }
+}
+
+#[test]
+fn an_owner_that_comes_back_after_long_is_joined_when_it_is_heard() {
+    let mut w = World::new(3, Conditions { delay: Duration::from_millis(1), ..Conditions::PERFECT });
+    assert!(w.join_all());
+    for away in [80, 200] {
+        // Nothing of it comes through; members wait longer from attempt to attempt.
+        w.run.set_attacker(Some(Box::new(|frame| frame.from != OWNER)));
+        w.run_for(secs(away));
+        assert!(w.run.members().all(|m| m.owner().is_none()));
+        w.run.set_attacker(None);
+        // An announcement a second; an attempt that is under way ends by itself.
+        let all = |r: &Lockstep| r.owner(OWNER).unwrap().members(r.now()).count() == 3;
+        assert!(w.run_until(secs(9), all), "{away}");
     }
 }
 

@@ -101,6 +101,27 @@ fn an_eviction_voids_every_epoch_handed_out() {
 }
 
 #[test]
+fn a_wall_clock_that_is_set_ends_and_delays_no_key() {
+    let mut w = World::new(3, DELAY);
+    assert!(w.join_all());
+    let start = w.run.now().unix;
+    // The lifetime of a key is an hour.
+    for (hours, ahead) in [(2, true), (4, false), (30, true)] {
+        let by = secs(hours * 3_600);
+        w.run.set_wall_clock(if ahead { start + by } else { start - by });
+        assert!(!w.sendable().is_empty());
+        let (before, _) = w.owner().group_key(GROUP).unwrap();
+        w.order(OWNER, Order::RekeyGroup(GROUP));
+        w.run_for(secs(5));
+        assert!(w.settle());
+        assert_eq!(w.owner().group_key(GROUP).unwrap().0, before + 1, "everybody has acknowledged it");
+        w.assert_consistent();
+    }
+    let ended = |n| w.notices(member_id(n)).any(|n| matches!(n, Notice::Ended { .. }));
+    assert!(!(1..=3).any(ended));
+}
+
+#[test]
 fn new_settings_hold_at_once_and_exclude_who_is_no_longer_listed() {
     let mut w = World::new(3, DELAY);
     assert!(w.join_all());

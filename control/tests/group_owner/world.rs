@@ -38,7 +38,7 @@ pub(crate) fn secs(s: u64) -> Duration {
 }
 
 pub(crate) fn start() -> Now {
-    Now { monotonic: Duration::ZERO, unix: Duration::from_secs(T) }
+    Now { monotonic: Duration::ZERO, unix: Duration::from_secs(T), steady: Duration::from_secs(T) }
 }
 
 /// An authority and what everybody believes.
@@ -265,7 +265,7 @@ impl World {
 
     /// PGK ids that the owner's engine would send under now.
     pub(crate) fn sendable(&self) -> Vec<PgkId> {
-        let now = self.run.now().unix_seconds();
+        let now = self.run.now().key_seconds();
         let valid = self.table.current().groups().filter(|g| g.local == OWNER && !g.retired);
         valid.filter(|g| (g.not_before..=g.not_after).contains(&now)).map(|g| g.pgk_id).collect()
     }

@@ -211,7 +211,7 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").into(),
             role: if matches!(self.procedure, Procedure::Owner(_)) { "owner" } else { "ue" }.into(),
             identity: self.facts.identity.to_string(),
-            uptime_s: self.began.elapsed().as_secs(),
+            uptime_s: self.clock.began.elapsed().as_secs(),
             state: self.facts.state.clone(),
             workers: data.workers.len(),
             privileges: self.facts.privileges.clone(),

@@ -17,7 +17,7 @@ mod ue;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pc5_dataplane::batch::{Batch, Meta};
@@ -36,6 +36,7 @@ pub(crate) use self::mail::Mail;
 pub(crate) use self::ue::UeData;
 use super::bridge::Bridge;
 use super::channels::{ControlHandle, DataInbox, ToData};
+use super::clock::Clock;
 use super::config::MEMBERSHIPS;
 use super::service_manager::Pulse;
 use super::status::StageStatus;
@@ -119,7 +120,7 @@ pub(crate) struct DataPlane {
     /// More may be there than polling tells.
     is_more: bool,
     copies: Batch,
-    began: Instant,
+    clock: Clock,
     signalling: u64,
     bridged: Counters,
     copied: u64,
@@ -147,6 +148,7 @@ impl DataPlane {
         role: Role,
         inbox: DataInbox,
         control: ControlHandle,
+        clock: Clock,
     ) -> Self {
         Self {
             engine,
@@ -170,7 +172,7 @@ impl DataPlane {
             are_costly: false,
             is_more: false,
             copies: Batch::new(limits::BATCH),
-            began: Instant::now(),
+            clock,
             signalling: 0,
             bridged: Counters::new(),
             copied: 0,
@@ -257,9 +259,7 @@ impl DataPlane {
     }
 
     fn now(&self) -> Now {
-        let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let monotonic_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Now { unix_seconds, monotonic_ns }
+        self.clock.engine_now()
     }
 
     fn timed(&mut self, stage: Stage, since: Instant, frames: usize) {

@@ -71,7 +71,7 @@ impl ExpectAuthenticate {
         let mut transcript = Transcript::begin(&bind, canonical, &clear);
         let handshake = Handshake::new(&transcript.hash(), &diffie_hellman(&e_o, &m.e_m));
 
-        let proof = OwnerProof { time: now.unix_seconds(), credential: device.credential() };
+        let proof = OwnerProof { time: now.key_seconds(), credential: device.credential() };
         let mut part = proof.encode().map_err(internal)?;
         transcript.add(&part);
         let signature = device

@@ -194,7 +194,7 @@ impl Member {
         let core = &mut self.core;
         let (local, peer) = (core.policy.layer2, state.bind.owner);
         let offset =
-            i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX).saturating_sub_unsigned(state.owner_time);
+            i64::try_from(now.key_seconds()).unwrap_or(i64::MAX).saturating_sub_unsigned(state.owner_time);
         let (id, suite) = (agreed.id, agreed.suite);
         let kd_sess = agreed.kd_sess.duplicate();
         let owner_identity = state.owner.identity.clone();

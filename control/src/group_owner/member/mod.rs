@@ -53,6 +53,8 @@ pub struct Member {
     ring: KeyRing,
     /// When the next attempt begins.
     next_attempt: Option<Duration>,
+    /// The announcement that came last: from whom, of which instance, when.
+    heard: Option<(Layer2Id, [u8; 8], Duration)>,
     backoff: Duration,
     /// No attempt because of an announcement before.
     announced_again_at: Duration,
@@ -117,6 +119,7 @@ impl Member {
             parting: None,
             ring,
             next_attempt: None,
+            heard: None,
             backoff: attempt::FIRST_BACKOFF,
             announced_again_at: Duration::ZERO,
             proved_instance: None,
@@ -466,7 +469,12 @@ impl Member {
         }
         // The announcer may be anybody: all it can bring about is one join in 5 s, and the old link stays meanwhile.
         let restarted = known == Some(source) && self.ring.instance() != Some(m.instance);
-        let found = known.is_none() && self.next_attempt.is_none();
+        // What was there when the last attempt failed is no reason to hurry; what is new, or was silent, is.
+        let heard = self.heard.replace((source, m.instance, now.monotonic));
+        let is_news = heard.is_none_or(|(before, instance, at)| {
+            (before, instance) != (source, m.instance) || now.monotonic.saturating_sub(at) >= SILENT
+        });
+        let found = known.is_none() && (self.next_attempt.is_none() || is_news);
         let idle = self.attempt.is_none() && self.wanted;
         if !idle || !(restarted || found) || now.monotonic < self.announced_again_at {
             return;
@@ -534,5 +542,7 @@ impl Member {
     }
 }
 
+/// An owner that was not heard for so long, several announcements, may have been away.
+const SILENT: Duration = Duration::from_secs(5);
 /// Announcers of whom a member tries one after the other: any of them may be forged.
 const CANDIDATES: usize = 4;

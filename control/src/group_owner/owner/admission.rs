@@ -295,7 +295,7 @@ impl Group {
             return (m.leaf.identity != *identity).then(|| m.leaf.identity.clone());
         }
         let binding = self.bindings.get(&source)?;
-        let live = binding.until >= now.unix_seconds();
+        let live = binding.until >= now.key_seconds();
         (live && binding.identity != *identity).then(|| binding.identity.clone())
     }
 

@@ -103,7 +103,7 @@ impl Group {
         now: Now,
         rng: &mut R,
     ) -> Result<(), StoreError> {
-        let first = self.make_at(now.unix_seconds(), core, now, rng)?;
+        let first = self.make_at(now.key_seconds(), core, now, rng)?;
         let context = self.context(&core.device.identity);
         self.epochs.void_below(first, context, Duration::ZERO, now.monotonic, &mut core.out);
         core.out.notice(group_key_notice(self.policy.group, first, true));
@@ -142,7 +142,7 @@ impl Group {
         let step = self.policy.change_after().as_secs().max(1);
         for n in 1..=u64::from(self.policy.future_epochs) {
             if (self.epochs.above(self.epochs.sending).len() as u64) < n {
-                self.make_at(now.unix_seconds().saturating_add(step.saturating_mul(n)), core, now, rng)?;
+                self.make_at(now.key_seconds().saturating_add(step.saturating_mul(n)), core, now, rng)?;
             }
         }
         Ok(())
@@ -216,7 +216,7 @@ impl Group {
                 if ahead >= u64::from(self.policy.future_epochs) {
                     return Ok(target);
                 }
-                let begins = now.unix_seconds().saturating_add(step.saturating_mul(ahead + 1));
+                let begins = now.key_seconds().saturating_add(step.saturating_mul(ahead + 1));
                 self.make_at(begins, core, now, rng)?;
             }
         });
@@ -251,9 +251,9 @@ impl Group {
         now: Now,
         rng: &mut R,
     ) -> Result<u64, StoreError> {
-        match self.epochs.next_begun(now.unix_seconds()) {
+        match self.epochs.next_begun(now.key_seconds()) {
             Some(next) => Ok(next),
-            None => self.make_at(now.unix_seconds(), core, now, rng),
+            None => self.make_at(now.key_seconds(), core, now, rng),
         }
     }
 
@@ -267,7 +267,7 @@ impl Group {
         self.by_link = self.members.keys().copied().collect();
         self.by_link_told = false;
         self.tell_audience(core);
-        let number = match self.make_at(now.unix_seconds(), core, now, rng) {
+        let number = match self.make_at(now.key_seconds(), core, now, rng) {
             Ok(number) => number,
             Err(e) => {
                 core.store_failed(&e);

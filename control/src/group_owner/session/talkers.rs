@@ -121,7 +121,7 @@ impl Sessions {
             suite: proof.suite,
             senders: PermittedSender::Only(source),
             not_before: 0,
-            not_after,
+            not_after: now.key_time_of(not_after),
             grant: None,
             floors: vec![proof.floor],
         }));

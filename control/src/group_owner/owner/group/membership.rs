@@ -47,7 +47,7 @@ impl Group {
         if few || self.bindings.contains_key(&layer2) {
             return true;
         }
-        let time = now.unix_seconds();
+        let time = now.key_seconds();
         let unlinked =
             self.bindings.values().filter(|b| b.until >= time && !self.members.contains_key(&b.layer2));
         let (mut all, mut own) = (0, 0);
@@ -83,7 +83,7 @@ impl Group {
         let over: Vec<Layer2Id> = self
             .bindings
             .values()
-            .filter(|b| b.until < now.unix_seconds() && !self.members.contains_key(&b.layer2))
+            .filter(|b| b.until < now.key_seconds() && !self.members.contains_key(&b.layer2))
             .map(|b| b.layer2)
             .collect();
         for layer2 in over {
@@ -205,7 +205,7 @@ impl Group {
 
     /// Whether an identity without a link was given keys that no epoch has followed yet.
     pub(in crate::group_owner::owner) fn still_holds(&self, identity: &Identity, now: Now) -> bool {
-        let given = |b: &Binding| b.identity == *identity && b.until >= now.unix_seconds();
+        let given = |b: &Binding| b.identity == *identity && b.until >= now.key_seconds();
         self.gathered.is_some() && self.bindings.values().any(given)
     }
 
