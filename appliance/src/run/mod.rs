@@ -122,6 +122,10 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         open_port(&config.port, config.workers)?;
     let longest = data_ports.iter().map(|port| port.max_frame()).min().unwrap_or(0);
     let max_frame = longest.min(signalling.max_frame());
+    let usual_frame = match config.port {
+        Port::Raw { .. } => max_frame,
+        Port::Udp { .. } => udp::WHOLE_FRAME,
+    };
     let key_log = match &config.key_log {
         None => None,
         Some(path) => {
@@ -140,9 +144,10 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     };
     let devices = match &config.station {
         Station::Owner(_) => Vec::new(),
-        Station::Ue(ues) => {
-            ues.iter().map(|ue| tun::open(&ue.tun, max_frame)).collect::<anyhow::Result<Vec<_>>>()?
-        }
+        Station::Ue(ues) => ues
+            .iter()
+            .map(|ue| tun::open(&ue.tun, max_frame, usual_frame))
+            .collect::<anyhow::Result<Vec<_>>>()?,
     };
     if user.is_root() {
         warn!("the daemon stays root, without capabilities: write `user`, and give it the folder of `state`");

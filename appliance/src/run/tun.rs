@@ -14,18 +14,19 @@ use super::config::TunConfig;
 pub(crate) const OVERHEAD: usize = pc5_dataplane::pdu::spec::HEADER_LEN + LONGEST_MAC.mac_len();
 const LONGEST_MAC: Suite = Suite::Aes256Gcm;
 
-/// Makes the device, up, with its addresses.
+/// Makes the device, up, with its addresses. Its MTU fits frames of `usual_frame` octets unless it is configured, and those of
+/// `max_frame` then.
 ///
 /// # Errors
 /// The system says no, most often for want of CAP_NET_ADMIN; or an MTU that the port cannot carry.
-pub(crate) fn open(config: &TunConfig, max_frame: usize) -> anyhow::Result<Tun> {
+pub(crate) fn open(config: &TunConfig, max_frame: usize, usual_frame: usize) -> anyhow::Result<Tun> {
     let fits = fitting_mtu(max_frame, LONGEST_MAC, config.kind);
     let mtu = match config.mtu.map(usize::from) {
         Some(mtu) if mtu > fits => {
             anyhow::bail!("tun.mtu = {mtu}: the port carries at most {fits}; write {fits} or less")
         }
         Some(mtu) => mtu,
-        None => fits,
+        None => fits.min(fitting_mtu(usual_frame, LONGEST_MAC, config.kind)),
     };
     let tun = Tun::open(&config.name, config.kind, mtu)?;
     let interface =

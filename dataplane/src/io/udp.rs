@@ -269,10 +269,13 @@ fn is_about_a_peer(e: &io::Error) -> bool {
                 | libc::EINVAL
                 | libc::EHOSTDOWN
                 | libc::EPROTO
+                | libc::EAFNOSUPPORT
         )
     )
 }
 
+/// Longest frame whose datagram crosses an Ethernet link whole, over IPv6, too.
+pub const WHOLE_FRAME: usize = 1_500 - 40 - 8;
 /// Longest payload of a datagram over IPv4.
 const MAX_DATAGRAM: usize = 65_507;
 /// DSCP of network control.

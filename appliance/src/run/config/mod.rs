@@ -409,17 +409,37 @@ pub(super) mod tests {
     #[test]
     fn every_error_names_key_value_and_what_to_write_and_all_are_told_at_once() {
         let text = owner(
-            "workers = 400\nkernel = \"abacus\"\ncrl_freshness = \"never\"",
+            "workers = 400\nreplay_window = 32769\nkept_ptks = 0\nkernel = \"abacus\"\ncrl_freshness = \"never\"",
             "suite = \"rot13\"\ntransmit = \"all\"\nkeepalive = \"5\"",
         );
         let found = with_files(&text).join("\n");
         for part in [
             "workers = \"400\": write 1 to 64",
+            "replay_window = \"32769\": write 64 to 32768 SNs",
+            "kept_ptks = \"0\": write 1 to 64",
             "kernel = \"abacus\": this machine has portable, ring",
             "crl_freshness = \"never\": write \"refuse\"",
             "group[0].suite = \"rot13\": write a suite",
         ] {
             assert!(found.contains(part), "{part} not in\n{found}");
+        }
+    }
+
+    #[test]
+    fn peers_are_of_a_kind_that_the_socket_reaches() {
+        let with = |bind: &str, peer: &str| {
+            let port = format!(
+                "[port]\nkind = \"udp\"\nbind = \"{bind}\"\n[[port.peer]]\nlayer2 = \"000001\"\naddress = \"{peer}\"\n"
+            );
+            with_files(&owner("", "").replace("[port]\nkind = \"auto\"\ninterface = \"eth0\"\n", &port))
+        };
+        for (bind, peer) in [("0.0.0.0:1", "192.0.2.1:1"), ("[::]:1", "192.0.2.1:1"), ("[::1]:1", "[::1]:2")]
+        {
+            assert_eq!(with(bind, peer), Vec::<String>::new(), "{bind} {peer}");
+        }
+        for (bind, peer) in [("0.0.0.0:1", "[::1]:1"), ("[::1]:1", "192.0.2.1:1")] {
+            let found = with(bind, peer);
+            assert!(found.len() == 1 && found[0].starts_with("port.peer[0].address = "), "{found:?}");
         }
     }
 

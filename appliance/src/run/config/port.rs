@@ -100,6 +100,18 @@ impl Checker<'_> {
                         &peer.address,
                         "ADDRESS:PORT, as \"192.0.2.1:34997\"",
                     );
+                    if let Some(address) = address
+                        && !reaches(bind, address)
+                    {
+                        self.wrong(
+                            &format!("port.peer[{i}].address"),
+                            address,
+                            format_args!(
+                                "port.bind = \"{bind}\" does not reach it; \"[::]:{}\" reaches both kinds",
+                                bind.port()
+                            ),
+                        );
+                    }
                     peers.extend(id.zip(address));
                 }
                 if port.peer.is_empty() {
@@ -112,4 +124,9 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// Whether a socket bound there sends to such addresses: one for all of IPv6 has IPv4, too.
+fn reaches(bind: SocketAddr, peer: SocketAddr) -> bool {
+    bind.is_ipv4() == peer.is_ipv4() || (bind.is_ipv6() && bind.ip().is_unspecified())
 }
