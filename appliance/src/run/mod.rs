@@ -47,6 +47,7 @@ use pc5_dataplane::io::tun::Tun;
 use pc5_dataplane::io::{Interface, PacketIo, Peers, af_packet, probe, udp};
 use pc5_dataplane::keys::table::KeyTable;
 use pc5_dataplane::share::Share;
+use pc5_dataplane::suite::Suite;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use tracing::{info, warn};
@@ -197,6 +198,11 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
             table.shared(),
             EngineConfig { share, kernel: config.kernel, receive: config.receive },
         );
+        if worker == 0 {
+            let kernel = |suite: Suite| format!("{} {}", suite.name(), engine.kernel_of(suite).name());
+            let kernels: Vec<String> = config.suites().into_iter().map(kernel).collect();
+            info!("kernels: {}", kernels.join(", "));
+        }
         let ports = (signalling.take(), port);
         let mut plane =
             DataPlane::new(engine, table.shared(), ports, (share, mail), role, inbox, control.clone(), clock);
@@ -222,7 +228,8 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         scrapes.serve(control.clone())?;
     }
     admin.serve(control, events.clone())?;
-    info!(%identity, admin = %config.admin.display(), "running");
+    let metrics = config.metrics.map(tracing::field::display);
+    info!(%identity, admin = %config.admin.display(), metrics, "running");
 
     let state = config.state.map_or_else(|| "memory".to_owned(), |p| p.display().to_string());
     let facts = Facts {

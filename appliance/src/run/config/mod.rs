@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use pc5_control::credential::Freshness;
 use pc5_control::files::FileKind;
+use pc5_control::policy::GroupPolicy;
 use pc5_dataplane::ReceiveLimits;
 use pc5_dataplane::cipher::Kernel;
 use pc5_dataplane::crypto;
@@ -147,6 +148,16 @@ struct File {
 }
 
 impl Config {
+    /// Suites that may come into use, each once.
+    pub(crate) fn suites(&self) -> Vec<Suite> {
+        let of_group = |g: &GroupPolicy| [g.link_suites.clone(), vec![g.group_suite]].concat();
+        let named: Vec<Suite> = match &self.station {
+            Station::Owner(owner) => owner.groups.iter().flat_map(of_group).collect(),
+            Station::Ue(ues) => ues.iter().flat_map(|ue| ue.policy.suites.iter().copied()).collect(),
+        };
+        Suite::ALL.into_iter().filter(|suite| named.contains(suite)).collect()
+    }
+
     /// Where a certificate is kept that could not be written to its file: beside the state.
     pub(crate) fn kept_certificate(&self) -> Option<PathBuf> {
         self.state.as_deref().map(kept_certificate)
