@@ -55,6 +55,8 @@ pub struct Member {
     next_attempt: Option<Duration>,
     /// The announcement that came last: from whom, of which instance, when.
     heard: Option<(Layer2Id, [u8; 8], Duration)>,
+    /// It said something new, and no attempt has followed.
+    is_news: bool,
     backoff: Duration,
     /// No attempt because of an announcement before.
     announced_again_at: Duration,
@@ -120,6 +122,7 @@ impl Member {
             ring,
             next_attempt: None,
             heard: None,
+            is_news: false,
             backoff: attempt::FIRST_BACKOFF,
             announced_again_at: Duration::ZERO,
             proved_instance: None,
@@ -474,12 +477,15 @@ impl Member {
         let is_news = heard.is_none_or(|(before, instance, at)| {
             (before, instance) != (source, m.instance) || now.monotonic.saturating_sub(at) >= SILENT
         });
-        let found = known.is_none() && (self.next_attempt.is_none() || is_news);
+        // Also when it comes during an attempt, which may have begun before and be in vain.
+        self.is_news = known.is_none() && (self.is_news || is_news);
+        let found = known.is_none() && (self.next_attempt.is_none() || self.is_news);
         let idle = self.attempt.is_none() && self.wanted;
         if !idle || !(restarted || found) || now.monotonic < self.announced_again_at {
             return;
         }
         self.announced_again_at = now.monotonic.saturating_add(attempt::ANNOUNCED_AGAIN);
+        self.is_news = false;
         self.core.out.notice(Notice::OwnerHeard { claimed_source: source, instance: m.instance });
         let spread = u64::from(m.spread) * 100;
         let mut random = [0; 8];
