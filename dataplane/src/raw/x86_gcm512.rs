@@ -9,8 +9,8 @@
 //! A *slot* is 64 octets of a frame: four blocks, one register. GHASH is computed as POLYVAL of byte-reversed blocks
 //! (RFC 8452 appendix A), products are kept unreduced and summed, and lanes are summed across frames, so that one reduction
 //! serves a whole group. A group takes any frames of at most its slots: lanes beyond a frame's end are masked, and
-//! count as zero. Products of long frames, which wait for the multiplier, are Karatsuba's three; those of groups, which wait
-//! for instructions, are the plain four.
+//! count as zero. Products are Karatsuba's three where frames wait for the multiplier; in groups of four, which wait for
+//! instructions, they are the plain four.
 
 use std::arch::asm;
 use std::arch::x86_64::*;

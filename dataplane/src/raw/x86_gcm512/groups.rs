@@ -79,6 +79,11 @@ kernel_fn! {
         }
     }
 
+    /// sum + x * p: four frames wait for instructions, fewer with more slots for the multiplier.
+    fn add_product<const F: usize>(sum: Sum, x: Z, p: Z) -> Sum {
+        if F == 4 { add_schoolbook(sum, x, p) } else { add_karatsuba(sum, x, p, halves(p)) }
+    }
+
     /// Ciphers a group and, between the rounds, hashes the group before it, `prior`.
     ///
     /// # Safety
@@ -89,11 +94,12 @@ kernel_fn! {
         // SAFETY: all addresses are within an admitted lane's job, key, data and MAC field; masks end at its length.
         unsafe {
             let null = _mm512_setzero_si512();
-            let mut nonces = [null; F];
+            let (mut inputs, mut nonces) = ([null; F], [null; F]);
             let mut x = [[null; S]; F];
             each!(f < F, {
                 let lane = &lanes[f];
-                nonces[f] = nonce(lane, input(lane));
+                inputs[f] = input(lane);
+                nonces[f] = nonce(lane, inputs[f]);
                 each!(s < S, {
                     x[f][s] = _mm512_xor_si512(nonces[f], _mm512_load_si512(COUNTERS.0[s].as_ptr().cast()));
                 });
@@ -124,7 +130,7 @@ kernel_fn! {
             }
             // What lies in memory as single blocks is loaded before anything wide is stored near it, but not before the rounds, which
             // need all registers.
-            let (mut aad, mut inputs, mut received) = ([null; F], [null; F], [null; F]);
+            let (mut aad, mut received) = ([null; F], [null; F]);
             each!(f < F, {
                 let lane = &lanes[f];
                 inputs[f] = input(lane);
@@ -187,7 +193,7 @@ kernel_fn! {
             if P < F * S {
                 let (f, s) = (P / S, P % S);
                 let p = powers(&(&*g.lanes)[f], s);
-                h.sums[f] = add_schoolbook(h.sums[f], g.blocks[f][s], p);
+                h.sums[f] = add_product::<F>(h.sums[f], g.blocks[f][s], p);
             } else if P == F * S {
                 // Associated data and lengths, in lanes of their frame.
                 let (mut aad_power, mut one) = ([_mm512_setzero_si512(); F], [_mm512_setzero_si512(); F]);
@@ -198,12 +204,12 @@ kernel_fn! {
                 });
                 let (p, one) = (merge(aad_power), merge(one));
                 if F == 4 {
-                    h.sum = add_schoolbook(h.sum, g.aad, p);
-                    h.sum = add_schoolbook(h.sum, g.lengths, one);
+                    h.sum = add_product::<F>(h.sum, g.aad, p);
+                    h.sum = add_product::<F>(h.sum, g.lengths, one);
                 } else {
                     let both = _mm512_mask_mov_epi64(g.aad, 0xcc, g.lengths);
                     let p = _mm512_mask_mov_epi64(p, 0xcc, one);
-                    h.sum = add_schoolbook(h.sum, _mm512_maskz_mov_epi64(if F == 2 { 0xff } else { 0x0f }, both), p);
+                    h.sum = add_product::<F>(h.sum, _mm512_maskz_mov_epi64(if F == 2 { 0xff } else { 0x0f }, both), p);
                 }
             } else if P == F * S + 1 {
                 h.sum = Sum {
@@ -212,7 +218,7 @@ kernel_fn! {
                     hi: sum_parts::<F>(_mm512_xor_si512(h.sum.hi, sum_lanes(h.sums.map(|s| s.hi)))),
                 };
             } else if P == F * S + 2 {
-                h.hash = reversed(reduce(h.sum));
+                h.hash = reversed(if F == 4 { reduce(h.sum) } else { reduce_karatsuba(h.sum) });
             }
         }
     }
